@@ -52,12 +52,15 @@ async def watching(
 ) -> AsyncIterator[None]:
     """Calls `on_change` after every change below `path` while the context is open.
 
-    It is not called for what is there at the start. An exception of `on_change` is
+    It is not called for what is there when the context opens, so open it first and load
+    then: a change in between is seen. An exception of `on_change` is
     logged and the watch goes on: a bad file must not end hot reloading.
     """
 
+    at_start = fingerprint(path)
+
     async def watch() -> None:
-        seen = fingerprint(path)
+        seen = at_start
         while True:
             await asyncio.sleep(interval)
             found = fingerprint(path)
