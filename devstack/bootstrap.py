@@ -21,12 +21,12 @@ LOCKS = [os.path.join(ROOT, "requirements", name) for name in ("bootstrap.txt", 
 NEEDED = (3, 11)
 
 
-def fail(sentence):
+def fail(sentence: str) -> None:
     sys.stderr.write(sentence + "\n")
     sys.exit(2)
 
 
-def digest():
+def digest() -> str:
     """Of what the environment is made from; a changed lock or interpreter makes it anew."""
     total = hashlib.sha256(sys.version.encode())
     for path in LOCKS:
@@ -35,15 +35,15 @@ def digest():
     return total.hexdigest()
 
 
-def step(text, command):
+def step(text: str, command: "list[str]") -> None:
     """Runs a command, with a line that moves while it takes long."""
     started = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT)
     # Read in a thread: a full pipe would stop the command.
     import threading
 
-    output = []
-    reader = threading.Thread(target=lambda: output.extend(process.stdout), daemon=True)
+    output = []  # type: list[bytes]
+    reader = threading.Thread(target=lambda: output.extend(process.stdout or ()), daemon=True)
     reader.start()
     moving = sys.stderr.isatty()
     while True:
@@ -57,15 +57,15 @@ def step(text, command):
                 sys.stderr.write("\r%-40s [%-20s] %3d s" % (text, bar, seconds))
                 sys.stderr.flush()
     reader.join(timeout=5)
-    seconds = time.monotonic() - started
-    if seconds > 2 or moving:
-        sys.stderr.write("%s%-40s done in %.0f s%20s\n" % ("\r" if moving else "", text, seconds, ""))
+    total = time.monotonic() - started
+    if total > 2 or moving:
+        sys.stderr.write("%s%-40s done in %.0f s%20s\n" % ("\r" if moving else "", text, total, ""))
     if code:
         sys.stderr.write(b"".join(output[-30:]).decode("utf-8", "replace"))
         fail("%s failed: see above. A full disk and a blocked package registry are the usual causes." % text)
 
 
-def make_environment():
+def make_environment() -> None:
     wanted = digest()
     try:
         with open(STAMP) as stamp:
@@ -87,7 +87,7 @@ def make_environment():
         stamp.write(wanted)
 
 
-def main():
+def main() -> None:
     if sys.version_info < NEEDED:
         fail(
             "Python %d.%d or newer is needed, this is %s. Install it, or name it: make run PYTHON=python3.12"
