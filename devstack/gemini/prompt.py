@@ -1,0 +1,68 @@
+"""The prompt form in which SmolLM2-135M-Instruct answers best.
+
+A model of 135 million parameters follows no instructions about its own behaviour, and a caller's system instruction
+makes its answers worse ("You are Focus AI ..." turns Brasilia into Sao Paulo). So the caller's instruction is not
+passed on. The model gets a fixed system line and a few worked examples, which make it answer in one short sentence.
+
+History costs it as well: after a turn about France it calls Rio de Janeiro the capital of Brazil. So earlier turns are
+passed on only where the question needs them, that is, where it refers to something outside itself.
+"""
+
+import re
+from collections.abc import Sequence
+
+from devstack.gemini.ask import Turn
+
+SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
+
+EXAMPLES: tuple[tuple[str, str], ...] = (
+    ("What is the chemical symbol for gold?", "The chemical symbol for gold is Au."),
+    ("In what year did World War I begin?", "World War I began in 1914."),
+)
+
+# About four characters to a token; the rest of a slot's 4,096 tokens is for examples and answer.
+HISTORY_CHARACTERS = 6_000
+QUESTION_CHARACTERS = 9_000
+
+_CONTROL = re.compile(r"<\|[a-z_]+\|>")
+_REFERS = re.compile(
+    r"\b(it|its|that|this|these|those|they|them|their|he|him|his|she|her|hers|there|then|one|ones|same|other|another|"
+    r"i|me|my|mine|we|us|our|you|your|yours|first|last|previous|earlier|before|above|again|more|else|instead|also|too|"
+    r"and|so|but|or|continue|repeat|summari[sz]e|explain|translate|shorter|longer|yes|no|okay|thanks?)\b",
+    re.IGNORECASE,
+)
+_SHORTEST_WHOLE_QUESTION = 4  # words; below it a question hardly stands alone
+
+
+def stands_alone(question: str) -> bool:
+    """True when nothing in the question refers to an earlier turn."""
+    return len(question.split()) >= _SHORTEST_WHOLE_QUESTION and _REFERS.search(question) is None
+
+
+def render(turns: Sequence[Turn], *, begin: str = "") -> str:
+    """The prompt for the last user turn; ``begin`` is text that the answer already has."""
+    question = turns[-1].text[-QUESTION_CHARACTERS:]
+    lines = [_message("system", SYSTEM)]
+    for asked, answered in EXAMPLES:
+        lines += [_message("user", asked), _message("assistant", answered)]
+    if not stands_alone(question):
+        lines += [_message(role, text) for role, text in _history(turns[:-1])]
+    lines += [_message("user", question), f"<|im_start|>assistant\n{begin}"]
+    return "".join(lines)
+
+
+def _history(turns: Sequence[Turn]) -> list[tuple[str, str]]:
+    """The newest whole turns that fit."""
+    kept: list[tuple[str, str]] = []
+    room = HISTORY_CHARACTERS
+    for turn in reversed(turns):
+        room -= len(turn.text)
+        if room < 0:
+            break
+        kept.append(("assistant" if turn.role == "model" else "user", turn.text))
+    return kept[::-1]
+
+
+def _message(role: str, text: str) -> str:
+    # A caller's text must not be able to end its own turn.
+    return f"<|im_start|>{role}\n{_CONTROL.sub('', text)}<|im_end|>\n"
