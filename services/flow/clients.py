@@ -1,0 +1,110 @@
+"""The other services as the flow sees them: three narrow ports, and their gRPC form.
+
+Requests and responses are the protobuf messages themselves: turning them into
+something else would cost more than the calls' bookkeeping. Failures are FocusErrors.
+Timeouts are in seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from focus.cache.v1 import cache_pb2, cache_pb2_grpc
+from focus.llm.v1 import llm_pb2, llm_pb2_grpc
+from focus.session.v1 import turn_pb2, turn_pb2_grpc
+from services.common.rpc import client
+
+if TYPE_CHECKING:
+    import grpc
+
+
+class Turns(Protocol):
+    """The order of a conversation's turns, and what was said."""
+
+    async def begin(self, request: turn_pb2.BeginTurnRequest, *, timeout: float) -> turn_pb2.BeginTurnResponse: ...
+
+    def wait(
+        self, request: turn_pb2.AwaitTurnRequest, *, timeout: float
+    ) -> AsyncGenerator[turn_pb2.AwaitTurnResponse, None]: ...
+
+    async def commit(self, request: turn_pb2.CommitTurnRequest, *, timeout: float) -> turn_pb2.CommitTurnResponse: ...
+
+    async def renew(self, request: turn_pb2.RenewHolderRequest, *, timeout: float) -> turn_pb2.RenewHolderResponse: ...
+
+
+class Answers(Protocol):
+    """Answers that were given before."""
+
+    async def look_up(self, request: cache_pb2.LookupRequest, *, timeout: float) -> cache_pb2.LookupResponse: ...
+
+    async def store(self, request: cache_pb2.StoreRequest, *, timeout: float) -> cache_pb2.StoreResponse: ...
+
+
+class Models(Protocol):
+    """Who answers."""
+
+    async def complete(self, request: llm_pb2.CompleteRequest, *, timeout: float) -> llm_pb2.CompleteResponse: ...
+
+    def generate(
+        self, request: llm_pb2.GenerateRequest, *, timeout: float
+    ) -> AsyncGenerator[llm_pb2.GenerateResponse, None]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """Everything that a flow calls."""
+
+    turns: Turns
+    answers: Answers
+    models: Models
+
+
+class GrpcTurns:
+    """The session service's TurnService."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = turn_pb2_grpc.TurnServiceStub(channel)
+
+    async def begin(self, request: turn_pb2.BeginTurnRequest, *, timeout: float) -> turn_pb2.BeginTurnResponse:
+        return await client.unary(self._stub.BeginTurn, request, timeout=timeout)
+
+    def wait(
+        self, request: turn_pb2.AwaitTurnRequest, *, timeout: float
+    ) -> AsyncGenerator[turn_pb2.AwaitTurnResponse, None]:
+        return client.stream(self._stub.AwaitTurn, request, timeout=timeout)
+
+    async def commit(self, request: turn_pb2.CommitTurnRequest, *, timeout: float) -> turn_pb2.CommitTurnResponse:
+        return await client.unary(self._stub.CommitTurn, request, timeout=timeout)
+
+    async def renew(self, request: turn_pb2.RenewHolderRequest, *, timeout: float) -> turn_pb2.RenewHolderResponse:
+        return await client.unary(self._stub.RenewHolder, request, timeout=timeout)
+
+
+class GrpcAnswers:
+    """The cache service."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = cache_pb2_grpc.CacheServiceStub(channel)
+
+    async def look_up(self, request: cache_pb2.LookupRequest, *, timeout: float) -> cache_pb2.LookupResponse:
+        return await client.unary(self._stub.Lookup, request, timeout=timeout)
+
+    async def store(self, request: cache_pb2.StoreRequest, *, timeout: float) -> cache_pb2.StoreResponse:
+        return await client.unary(self._stub.Store, request, timeout=timeout)
+
+
+class GrpcModels:
+    """The llm service."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = llm_pb2_grpc.LlmServiceStub(channel)
+
+    async def complete(self, request: llm_pb2.CompleteRequest, *, timeout: float) -> llm_pb2.CompleteResponse:
+        return await client.unary(self._stub.Complete, request, timeout=timeout)
+
+    def generate(
+        self, request: llm_pb2.GenerateRequest, *, timeout: float
+    ) -> AsyncGenerator[llm_pb2.GenerateResponse, None]:
+        return client.stream(self._stub.Generate, request, timeout=timeout)
