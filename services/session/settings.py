@@ -39,6 +39,13 @@ class SessionSettings(DatabaseSettings):
         default="local", pattern=r"^[a-z][a-z0-9-]{0,30}[a-z0-9]$", description="first part of new conversations' ids"
     )
 
+    password_memory_kib: int = Field(default=19 * 1024, ge=8, le=1 << 21, description="memory of one password digest")
+    password_passes: int = Field(default=2, ge=1, le=100, description="passes over that memory (Argon2id's t)")
+    password_lanes: int = Field(default=1, ge=1, le=16, description="Argon2id's p")
+    password_threads: int = Field(default=1, ge=1, le=64, description="password digests computed at once")
+    max_sign_ins_waiting: int = Field(default=64, ge=1, le=10_000, description="for their digest; more are sent away")
+    max_api_keys: int = Field(default=20, ge=1, le=10_000, description="unrevoked API keys of one person")
+
     holder_ttl_seconds: float = Field(default=2.0, ge=0.1, le=60, description="a lease outlives its holder by this")
     max_turn_seconds: float = Field(default=900.0, ge=10, description="a lease ends then even if its holder lives")
     max_queue: int = Field(default=64, ge=1, le=1000, description="turns that wait for one conversation")
