@@ -22,31 +22,95 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from focus.cache.v1 import entry_pb2 as focus_dot_cache_dot_v1_dot_entry__pb2
 from focus.chat.v1 import chat_pb2 as focus_dot_chat_dot_v1_dot_chat__pb2
+from focus.errors.v1 import reason_pb2 as focus_dot_errors_dot_v1_dot_reason__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x66ocus/cache/v1/cache.proto\x12\x0e\x66ocus.cache.v1\x1a\x18\x66ocus/chat/v1/chat.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xae\x01\n\x08Question\x12\x0c\n\x04text\x18\x01 \x01(\t\x12!\n\x04mode\x18\x02 \x01(\x0e\x32\x13.focus.chat.v1.Mode\x12\x1a\n\x12system_instruction\x18\x03 \x01(\t\x12\x19\n\x11max_output_tokens\x18\x04 \x01(\x05\x12\x18\n\x0btemperature\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08language\x18\x06 \x01(\tB\x0e\n\x0c_temperature\"h\n\rLookupRequest\x12+\n\tprincipal\x18\x01 \x01(\x0b\x32\x18.focus.chat.v1.Principal\x12*\n\x08question\x18\x02 \x01(\x0b\x32\x18.focus.cache.v1.Question\"\xe7\x01\n\x0eLookupResponse\x12\x31\n\x03hit\x18\x01 \x01(\x0b\x32\".focus.cache.v1.LookupResponse.HitH\x00\x12\x33\n\x04miss\x18\x02 \x01(\x0b\x32#.focus.cache.v1.LookupResponse.MissH\x00\x1a[\n\x03Hit\x12%\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x15.focus.chat.v1.Answer\x12-\n\tstored_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a\x06\n\x04MissB\x08\n\x06result\"\x8e\x01\n\x0cStoreRequest\x12+\n\tprincipal\x18\x01 \x01(\x0b\x32\x18.focus.chat.v1.Principal\x12*\n\x08question\x18\x02 \x01(\x0b\x32\x18.focus.cache.v1.Question\x12%\n\x06\x61nswer\x18\x03 \x01(\x0b\x32\x15.focus.chat.v1.Answer\"\x1f\n\rStoreResponse\x12\x0e\n\x06stored\x18\x01 \x01(\x08\x32\x9d\x01\n\x0c\x43\x61\x63heService\x12G\n\x06Lookup\x12\x1d.focus.cache.v1.LookupRequest\x1a\x1e.focus.cache.v1.LookupResponse\x12\x44\n\x05Store\x12\x1c.focus.cache.v1.StoreRequest\x1a\x1d.focus.cache.v1.StoreResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x66ocus/cache/v1/cache.proto\x12\x0e\x66ocus.cache.v1\x1a\x1a\x66ocus/cache/v1/entry.proto\x1a\x18\x66ocus/chat/v1/chat.proto\x1a\x1c\x66ocus/errors/v1/reason.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xae\x01\n\x08Question\x12\x0c\n\x04text\x18\x01 \x01(\t\x12!\n\x04mode\x18\x02 \x01(\x0e\x32\x13.focus.chat.v1.Mode\x12\x1a\n\x12system_instruction\x18\x03 \x01(\t\x12\x19\n\x11max_output_tokens\x18\x04 \x01(\x05\x12\x18\n\x0btemperature\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08language\x18\x06 \x01(\tB\x0e\n\x0c_temperature\"|\n\x0c\x43\x61\x63heControl\x12\x10\n\x08no_cache\x18\x01 \x01(\x08\x12\x10\n\x08no_store\x18\x02 \x01(\x08\x12\x1c\n\x0fmax_age_seconds\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x16\n\x0eonly_if_cached\x18\x04 \x01(\x08\x42\x12\n\x10_max_age_seconds\"=\n\x04\x46ill\x12\r\n\x05token\x18\x01 \x01(\x0c\x12\x0e\n\x06leased\x18\x02 \x01(\x08\x12\x16\n\x0erenew_every_ms\x18\x03 \x01(\x05\"\x82\x02\n\rLookupRequest\x12+\n\tprincipal\x18\x01 \x01(\x0b\x32\x18.focus.chat.v1.Principal\x12*\n\x08question\x18\x02 \x01(\x0b\x32\x18.focus.cache.v1.Question\x12\x33\n\rcache_control\x18\x03 \x01(\x0b\x32\x1c.focus.cache.v1.CacheControl\x12$\n\x05scope\x18\x04 \x01(\x0e\x32\x15.focus.cache.v1.Scope\x12\x15\n\rsingle_flight\x18\x05 \x01(\x08\x12\x13\n\x0bmay_refresh\x18\x06 \x01(\x08\x12\x11\n\tmay_learn\x18\x07 \x01(\x08\"\x90\x04\n\x0eLookupResponse\x12\x31\n\x03hit\x18\x01 \x01(\x0b\x32\".focus.cache.v1.LookupResponse.HitH\x00\x12\x33\n\x04miss\x18\x02 \x01(\x0b\x32#.focus.cache.v1.LookupResponse.MissH\x00\x12=\n\tfollowing\x18\x03 \x01(\x0b\x32(.focus.cache.v1.LookupResponse.FollowingH\x00\x1a\xc8\x01\n\x03Hit\x12%\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x15.focus.chat.v1.Answer\x12-\n\tstored_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05stale\x18\x03 \x01(\x08\x12%\n\x07refresh\x18\x04 \x01(\x0b\x32\x14.focus.cache.v1.Fill\x12\r\n\x05\x65ntry\x18\x05 \x01(\x0c\x12&\n\x06origin\x18\x06 \x01(\x0e\x32\x16.focus.cache.v1.Origin\x1a\x66\n\x04Miss\x12\"\n\x04\x66ill\x18\x01 \x01(\x0b\x32\x14.focus.cache.v1.Fill\x12:\n\x0estale_if_error\x18\x02 \x01(\x0b\x32\".focus.cache.v1.LookupResponse.Hit\x1a\x1a\n\tFollowing\x12\r\n\x05token\x18\x01 \x01(\x0c\x42\x08\n\x06result\"\xbf\x02\n\x0cStoreRequest\x12+\n\tprincipal\x18\x01 \x01(\x0b\x32\x18.focus.chat.v1.Principal\x12*\n\x08question\x18\x02 \x01(\x0b\x32\x18.focus.cache.v1.Question\x12%\n\x06\x61nswer\x18\x03 \x01(\x0b\x32\x15.focus.chat.v1.Answer\x12\x12\n\nfill_token\x18\x04 \x01(\x0c\x12$\n\x05scope\x18\x05 \x01(\x0e\x32\x15.focus.cache.v1.Scope\x12\x10\n\x08no_store\x18\x06 \x01(\x08\x12\x16\n\x0etime_dependent\x18\x07 \x01(\x08\x12\x0c\n\x04tags\x18\x08 \x03(\t\x12\x15\n\rgeneration_ms\x18\t \x01(\x03\x12&\n\x06origin\x18\n \x01(\x0e\x32\x16.focus.cache.v1.Origin\"Y\n\rStoreResponse\x12\x0e\n\x06stored\x18\x01 \x01(\x08\x12)\n\x06reason\x18\x02 \x01(\x0e\x32\x19.focus.cache.v1.NotStored\x12\r\n\x05\x65ntry\x18\x03 \x01(\x0c\"\xa2\x01\n\tFillEvent\x12\x0f\n\x05\x64\x65lta\x18\x01 \x01(\tH\x00\x12\x38\n\tescalated\x18\x02 \x01(\x0b\x32#.focus.cache.v1.FillEvent.EscalatedH\x00\x1a\x41\n\tEscalated\x12\x12\n\nconfidence\x18\x01 \x01(\x01\x12\x11\n\tthreshold\x18\x02 \x01(\x01\x12\r\n\x05model\x18\x03 \x01(\tB\x07\n\x05\x65vent\"\x9a\x01\n\x0cRenewRequest\x12\x36\n\x08renewals\x18\x01 \x03(\x0b\x32$.focus.cache.v1.RenewRequest.Renewal\x1aR\n\x07Renewal\x12\r\n\x05token\x18\x01 \x01(\x0c\x12\r\n\x05\x66irst\x18\x02 \x01(\x05\x12)\n\x06\x65vents\x18\x03 \x03(\x0b\x32\x19.focus.cache.v1.FillEvent\"\x8b\x01\n\rRenewResponse\x12\x36\n\x07renewed\x18\x01 \x03(\x0b\x32%.focus.cache.v1.RenewResponse.Renewed\x1a\x42\n\x07Renewed\x12)\n\x05state\x18\x01 \x01(\x0e\x32\x1a.focus.cache.v1.LeaseState\x12\x0c\n\x04have\x18\x02 \x01(\x05\"d\n\x0b\x46illFailure\x12,\n\x06reason\x18\x01 \x01(\x0e\x32\x1c.focus.errors.v1.ErrorReason\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x16\n\x0eretry_after_ms\x18\x03 \x01(\x03\"\x8b\x01\n\x0eReleaseRequest\x12\x33\n\x05\x66ills\x18\x01 \x03(\x0b\x32$.focus.cache.v1.ReleaseRequest.Ended\x1a\x44\n\x05\x45nded\x12\r\n\x05token\x18\x01 \x01(\x0c\x12,\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x1b.focus.cache.v1.FillFailure\"\x11\n\x0fReleaseResponse\"K\n\rFollowRequest\x12+\n\tprincipal\x18\x01 \x01(\x0b\x32\x18.focus.chat.v1.Principal\x12\r\n\x05token\x18\x02 \x01(\x0c\"\xa0\x03\n\x0e\x46ollowResponse\x12*\n\x05piece\x18\x01 \x01(\x0b\x32\x19.focus.cache.v1.FillEventH\x00\x12=\n\trestarted\x18\x02 \x01(\x0b\x32(.focus.cache.v1.FollowResponse.RestartedH\x00\x12;\n\x08\x66inished\x18\x03 \x01(\x0b\x32\'.focus.cache.v1.FollowResponse.FinishedH\x00\x12\x33\n\x04lead\x18\x04 \x01(\x0b\x32#.focus.cache.v1.FollowResponse.LeadH\x00\x12-\n\x06\x66\x61iled\x18\x05 \x01(\x0b\x32\x1b.focus.cache.v1.FillFailureH\x00\x1a\x0b\n\tRestarted\x1a@\n\x08\x46inished\x12%\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x15.focus.chat.v1.Answer\x12\r\n\x05\x65ntry\x18\x02 \x01(\x0c\x1a*\n\x04Lead\x12\"\n\x04\x66ill\x18\x01 \x01(\x0b\x32\x14.focus.cache.v1.FillB\x07\n\x05\x65vent\"w\n\x0f\x46\x65\x65\x64\x62\x61\x63kRequest\x12+\n\tprincipal\x18\x01 \x01(\x0b\x32\x18.focus.chat.v1.Principal\x12\r\n\x05\x65ntry\x18\x02 \x01(\x0c\x12(\n\x07verdict\x18\x03 \x01(\x0e\x32\x17.focus.cache.v1.Verdict\"!\n\x10\x46\x65\x65\x64\x62\x61\x63kResponse\x12\r\n\x05\x66ound\x18\x01 \x01(\x08\"e\n\x0cPurgeRequest\x12\x0f\n\x07\x65ntries\x18\x01 \x03(\x0c\x12\x12\n\ntenant_ids\x18\x02 \x03(\t\x12\x0e\n\x06models\x18\x03 \x03(\t\x12\x0c\n\x04tags\x18\x04 \x03(\t\x12\x12\n\neverything\x18\x05 \x01(\x08\"\x0f\n\rPurgeResponse\"s\n\x10PutPublicRequest\x12*\n\x08question\x18\x01 \x01(\x0b\x32\x18.focus.cache.v1.Question\x12%\n\x06\x61nswer\x18\x02 \x01(\x0b\x32\x15.focus.chat.v1.Answer\x12\x0c\n\x04tags\x18\x03 \x03(\t\"\"\n\x11PutPublicResponse\x12\r\n\x05\x65ntry\x18\x01 \x01(\x0c\"7\n\x12ListPopularRequest\x12\r\n\x05limit\x18\x01 \x01(\x05\x12\x12\n\ntenant_ids\x18\x02 \x03(\t\"\x82\x02\n\x13ListPopularResponse\x12>\n\tquestions\x18\x01 \x03(\x0b\x32+.focus.cache.v1.ListPopularResponse.Popular\x1a\xaa\x01\n\x07Popular\x12+\n\tprincipal\x18\x01 \x01(\x0b\x32\x18.focus.chat.v1.Principal\x12*\n\x08question\x18\x02 \x01(\x0b\x32\x18.focus.cache.v1.Question\x12$\n\x05scope\x18\x03 \x01(\x0e\x32\x15.focus.cache.v1.Scope\x12\r\n\x05\x63ount\x18\x04 \x01(\x03\x12\x11\n\tovercount\x18\x05 \x01(\x03*B\n\x05Scope\x12\x15\n\x11SCOPE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSCOPE_PERSON\x10\x01\x12\x10\n\x0cSCOPE_TENANT\x10\x02*\xe0\x01\n\tNotStored\x12\x1a\n\x16NOT_STORED_UNSPECIFIED\x10\x00\x12\x19\n\x15NOT_STORED_INCOMPLETE\x10\x01\x12\x15\n\x11NOT_STORED_UNSURE\x10\x02\x12\x16\n\x12NOT_STORED_REFUSAL\x10\x03\x12\x1d\n\x19NOT_STORED_TIME_DEPENDENT\x10\x04\x12\x18\n\x14NOT_STORED_REQUESTED\x10\x05\x12\x18\n\x14NOT_STORED_TOO_LARGE\x10\x06\x12\x1a\n\x16NOT_STORED_UNAVAILABLE\x10\x07*o\n\nLeaseState\x12\x1b\n\x17LEASE_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10LEASE_STATE_HELD\x10\x01\x12\x18\n\x14LEASE_STATE_FOLLOWED\x10\x02\x12\x14\n\x10LEASE_STATE_LOST\x10\x03*D\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x0e\n\nVERDICT_UP\x10\x01\x12\x10\n\x0cVERDICT_DOWN\x10\x02\x32\xb9\x05\n\x0c\x43\x61\x63heService\x12G\n\x06Lookup\x12\x1d.focus.cache.v1.LookupRequest\x1a\x1e.focus.cache.v1.LookupResponse\x12\x44\n\x05Store\x12\x1c.focus.cache.v1.StoreRequest\x1a\x1d.focus.cache.v1.StoreResponse\x12\x44\n\x05Renew\x12\x1c.focus.cache.v1.RenewRequest\x1a\x1d.focus.cache.v1.RenewResponse\x12J\n\x07Release\x12\x1e.focus.cache.v1.ReleaseRequest\x1a\x1f.focus.cache.v1.ReleaseResponse\x12I\n\x06\x46ollow\x12\x1d.focus.cache.v1.FollowRequest\x1a\x1e.focus.cache.v1.FollowResponse0\x01\x12M\n\x08\x46\x65\x65\x64\x62\x61\x63k\x12\x1f.focus.cache.v1.FeedbackRequest\x1a .focus.cache.v1.FeedbackResponse\x12\x44\n\x05Purge\x12\x1c.focus.cache.v1.PurgeRequest\x1a\x1d.focus.cache.v1.PurgeResponse\x12P\n\tPutPublic\x12 .focus.cache.v1.PutPublicRequest\x1a!.focus.cache.v1.PutPublicResponse\x12V\n\x0bListPopular\x12\".focus.cache.v1.ListPopularRequest\x1a#.focus.cache.v1.ListPopularResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'focus.cache.v1.cache_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_QUESTION']._serialized_start=106
-  _globals['_QUESTION']._serialized_end=280
-  _globals['_LOOKUPREQUEST']._serialized_start=282
-  _globals['_LOOKUPREQUEST']._serialized_end=386
-  _globals['_LOOKUPRESPONSE']._serialized_start=389
-  _globals['_LOOKUPRESPONSE']._serialized_end=620
-  _globals['_LOOKUPRESPONSE_HIT']._serialized_start=511
-  _globals['_LOOKUPRESPONSE_HIT']._serialized_end=602
-  _globals['_LOOKUPRESPONSE_MISS']._serialized_start=604
-  _globals['_LOOKUPRESPONSE_MISS']._serialized_end=610
-  _globals['_STOREREQUEST']._serialized_start=623
-  _globals['_STOREREQUEST']._serialized_end=765
-  _globals['_STORERESPONSE']._serialized_start=767
-  _globals['_STORERESPONSE']._serialized_end=798
-  _globals['_CACHESERVICE']._serialized_start=801
-  _globals['_CACHESERVICE']._serialized_end=958
+  _globals['_SCOPE']._serialized_start=3704
+  _globals['_SCOPE']._serialized_end=3770
+  _globals['_NOTSTORED']._serialized_start=3773
+  _globals['_NOTSTORED']._serialized_end=3997
+  _globals['_LEASESTATE']._serialized_start=3999
+  _globals['_LEASESTATE']._serialized_end=4110
+  _globals['_VERDICT']._serialized_start=4112
+  _globals['_VERDICT']._serialized_end=4180
+  _globals['_QUESTION']._serialized_start=164
+  _globals['_QUESTION']._serialized_end=338
+  _globals['_CACHECONTROL']._serialized_start=340
+  _globals['_CACHECONTROL']._serialized_end=464
+  _globals['_FILL']._serialized_start=466
+  _globals['_FILL']._serialized_end=527
+  _globals['_LOOKUPREQUEST']._serialized_start=530
+  _globals['_LOOKUPREQUEST']._serialized_end=788
+  _globals['_LOOKUPRESPONSE']._serialized_start=791
+  _globals['_LOOKUPRESPONSE']._serialized_end=1319
+  _globals['_LOOKUPRESPONSE_HIT']._serialized_start=977
+  _globals['_LOOKUPRESPONSE_HIT']._serialized_end=1177
+  _globals['_LOOKUPRESPONSE_MISS']._serialized_start=1179
+  _globals['_LOOKUPRESPONSE_MISS']._serialized_end=1281
+  _globals['_LOOKUPRESPONSE_FOLLOWING']._serialized_start=1283
+  _globals['_LOOKUPRESPONSE_FOLLOWING']._serialized_end=1309
+  _globals['_STOREREQUEST']._serialized_start=1322
+  _globals['_STOREREQUEST']._serialized_end=1641
+  _globals['_STORERESPONSE']._serialized_start=1643
+  _globals['_STORERESPONSE']._serialized_end=1732
+  _globals['_FILLEVENT']._serialized_start=1735
+  _globals['_FILLEVENT']._serialized_end=1897
+  _globals['_FILLEVENT_ESCALATED']._serialized_start=1823
+  _globals['_FILLEVENT_ESCALATED']._serialized_end=1888
+  _globals['_RENEWREQUEST']._serialized_start=1900
+  _globals['_RENEWREQUEST']._serialized_end=2054
+  _globals['_RENEWREQUEST_RENEWAL']._serialized_start=1972
+  _globals['_RENEWREQUEST_RENEWAL']._serialized_end=2054
+  _globals['_RENEWRESPONSE']._serialized_start=2057
+  _globals['_RENEWRESPONSE']._serialized_end=2196
+  _globals['_RENEWRESPONSE_RENEWED']._serialized_start=2130
+  _globals['_RENEWRESPONSE_RENEWED']._serialized_end=2196
+  _globals['_FILLFAILURE']._serialized_start=2198
+  _globals['_FILLFAILURE']._serialized_end=2298
+  _globals['_RELEASEREQUEST']._serialized_start=2301
+  _globals['_RELEASEREQUEST']._serialized_end=2440
+  _globals['_RELEASEREQUEST_ENDED']._serialized_start=2372
+  _globals['_RELEASEREQUEST_ENDED']._serialized_end=2440
+  _globals['_RELEASERESPONSE']._serialized_start=2442
+  _globals['_RELEASERESPONSE']._serialized_end=2459
+  _globals['_FOLLOWREQUEST']._serialized_start=2461
+  _globals['_FOLLOWREQUEST']._serialized_end=2536
+  _globals['_FOLLOWRESPONSE']._serialized_start=2539
+  _globals['_FOLLOWRESPONSE']._serialized_end=2955
+  _globals['_FOLLOWRESPONSE_RESTARTED']._serialized_start=2825
+  _globals['_FOLLOWRESPONSE_RESTARTED']._serialized_end=2836
+  _globals['_FOLLOWRESPONSE_FINISHED']._serialized_start=2838
+  _globals['_FOLLOWRESPONSE_FINISHED']._serialized_end=2902
+  _globals['_FOLLOWRESPONSE_LEAD']._serialized_start=2904
+  _globals['_FOLLOWRESPONSE_LEAD']._serialized_end=2946
+  _globals['_FEEDBACKREQUEST']._serialized_start=2957
+  _globals['_FEEDBACKREQUEST']._serialized_end=3076
+  _globals['_FEEDBACKRESPONSE']._serialized_start=3078
+  _globals['_FEEDBACKRESPONSE']._serialized_end=3111
+  _globals['_PURGEREQUEST']._serialized_start=3113
+  _globals['_PURGEREQUEST']._serialized_end=3214
+  _globals['_PURGERESPONSE']._serialized_start=3216
+  _globals['_PURGERESPONSE']._serialized_end=3231
+  _globals['_PUTPUBLICREQUEST']._serialized_start=3233
+  _globals['_PUTPUBLICREQUEST']._serialized_end=3348
+  _globals['_PUTPUBLICRESPONSE']._serialized_start=3350
+  _globals['_PUTPUBLICRESPONSE']._serialized_end=3384
+  _globals['_LISTPOPULARREQUEST']._serialized_start=3386
+  _globals['_LISTPOPULARREQUEST']._serialized_end=3441
+  _globals['_LISTPOPULARRESPONSE']._serialized_start=3444
+  _globals['_LISTPOPULARRESPONSE']._serialized_end=3702
+  _globals['_LISTPOPULARRESPONSE_POPULAR']._serialized_start=3532
+  _globals['_LISTPOPULARRESPONSE_POPULAR']._serialized_end=3702
+  _globals['_CACHESERVICE']._serialized_start=4183
+  _globals['_CACHESERVICE']._serialized_end=4880
 # @@protoc_insertion_point(module_scope)

@@ -3,10 +3,15 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
+from focus.cache.v1 import entry_pb2 as _entry_pb2
 from focus.chat.v1 import chat_pb2 as _chat_pb2
+from focus.errors.v1 import reason_pb2 as _reason_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -17,6 +22,116 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Scope:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ScopeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Scope.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SCOPE_UNSPECIFIED: _Scope.ValueType  # 0
+    """As TENANT."""
+    SCOPE_PERSON: _Scope.ValueType  # 1
+    """Only the person who asked. A principal without a person counts as one person."""
+    SCOPE_TENANT: _Scope.ValueType  # 2
+    """Everybody of the tenant."""
+
+class Scope(_Scope, metaclass=_ScopeEnumTypeWrapper):
+    """Scope says whom a stored answer may be given to; it is the tenant's setting."""
+
+SCOPE_UNSPECIFIED: Scope.ValueType  # 0
+"""As TENANT."""
+SCOPE_PERSON: Scope.ValueType  # 1
+"""Only the person who asked. A principal without a person counts as one person."""
+SCOPE_TENANT: Scope.ValueType  # 2
+"""Everybody of the tenant."""
+Global___Scope: _TypeAlias = Scope  # noqa: Y015
+
+class _NotStored:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _NotStoredEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NotStored.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    NOT_STORED_UNSPECIFIED: _NotStored.ValueType  # 0
+    NOT_STORED_INCOMPLETE: _NotStored.ValueType  # 1
+    """Its finish reason is not STOP, or it is empty."""
+    NOT_STORED_UNSURE: _NotStored.ValueType  # 2
+    """Its confidence is under the threshold."""
+    NOT_STORED_REFUSAL: _NotStored.ValueType  # 3
+    """It is a refusal."""
+    NOT_STORED_TIME_DEPENDENT: _NotStored.ValueType  # 4
+    """Question or answer depend on the time."""
+    NOT_STORED_REQUESTED: _NotStored.ValueType  # 5
+    """The request said no-store."""
+    NOT_STORED_TOO_LARGE: _NotStored.ValueType  # 6
+    """It is larger than what is kept (1 MiB)."""
+    NOT_STORED_UNAVAILABLE: _NotStored.ValueType  # 7
+    """The store is gone; the replica keeps it in its own memory."""
+
+class NotStored(_NotStored, metaclass=_NotStoredEnumTypeWrapper):
+    """NotStored says why an answer was not kept."""
+
+NOT_STORED_UNSPECIFIED: NotStored.ValueType  # 0
+NOT_STORED_INCOMPLETE: NotStored.ValueType  # 1
+"""Its finish reason is not STOP, or it is empty."""
+NOT_STORED_UNSURE: NotStored.ValueType  # 2
+"""Its confidence is under the threshold."""
+NOT_STORED_REFUSAL: NotStored.ValueType  # 3
+"""It is a refusal."""
+NOT_STORED_TIME_DEPENDENT: NotStored.ValueType  # 4
+"""Question or answer depend on the time."""
+NOT_STORED_REQUESTED: NotStored.ValueType  # 5
+"""The request said no-store."""
+NOT_STORED_TOO_LARGE: NotStored.ValueType  # 6
+"""It is larger than what is kept (1 MiB)."""
+NOT_STORED_UNAVAILABLE: NotStored.ValueType  # 7
+"""The store is gone; the replica keeps it in its own memory."""
+Global___NotStored: _TypeAlias = NotStored  # noqa: Y015
+
+class _LeaseState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LeaseStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LeaseState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LEASE_STATE_UNSPECIFIED: _LeaseState.ValueType  # 0
+    LEASE_STATE_HELD: _LeaseState.ValueType  # 1
+    """Held; nobody follows: publish nothing."""
+    LEASE_STATE_FOLLOWED: _LeaseState.ValueType  # 2
+    """Held and followed: publish all events from index `have` on."""
+    LEASE_STATE_LOST: _LeaseState.ValueType  # 3
+    """Lost: another may be generating. Answer your own caller, store as before, renew no more."""
+
+class LeaseState(_LeaseState, metaclass=_LeaseStateEnumTypeWrapper):
+    """LeaseState is what became of a lease."""
+
+LEASE_STATE_UNSPECIFIED: LeaseState.ValueType  # 0
+LEASE_STATE_HELD: LeaseState.ValueType  # 1
+"""Held; nobody follows: publish nothing."""
+LEASE_STATE_FOLLOWED: LeaseState.ValueType  # 2
+"""Held and followed: publish all events from index `have` on."""
+LEASE_STATE_LOST: LeaseState.ValueType  # 3
+"""Lost: another may be generating. Answer your own caller, store as before, renew no more."""
+Global___LeaseState: _TypeAlias = LeaseState  # noqa: Y015
+
+class _Verdict:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    VERDICT_UNSPECIFIED: _Verdict.ValueType  # 0
+    VERDICT_UP: _Verdict.ValueType  # 1
+    VERDICT_DOWN: _Verdict.ValueType  # 2
+
+class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper):
+    """Verdict is a thumb."""
+
+VERDICT_UNSPECIFIED: Verdict.ValueType  # 0
+VERDICT_UP: Verdict.ValueType  # 1
+VERDICT_DOWN: Verdict.ValueType  # 2
+Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
 
 @_typing.final
 class Question(_message.Message):
@@ -59,24 +174,109 @@ class Question(_message.Message):
 Global___Question: _TypeAlias = Question  # noqa: Y015
 
 @_typing.final
+class CacheControl(_message.Message):
+    """CacheControl is the request's header of that name (RFC 9111, section 5.2.1)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NO_CACHE_FIELD_NUMBER: _builtins.int
+    NO_STORE_FIELD_NUMBER: _builtins.int
+    MAX_AGE_SECONDS_FIELD_NUMBER: _builtins.int
+    ONLY_IF_CACHED_FIELD_NUMBER: _builtins.int
+    no_cache: _builtins.bool
+    """Nothing stored may answer. The new answer is stored."""
+    no_store: _builtins.bool
+    """The new answer is not stored, not followed by anybody and not learned from."""
+    max_age_seconds: _builtins.int
+    """Nothing stored longer ago than so many seconds may answer."""
+    only_if_cached: _builtins.bool
+    """Only something stored may answer: the miss carries no fill and nobody is followed."""
+    def __init__(
+        self,
+        *,
+        no_cache: _builtins.bool = ...,
+        no_store: _builtins.bool = ...,
+        max_age_seconds: _builtins.int | None = ...,
+        only_if_cached: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_age_seconds", b"_max_age_seconds", "max_age_seconds", b"max_age_seconds"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_age_seconds", b"_max_age_seconds", "max_age_seconds", b"max_age_seconds", "no_cache", b"no_cache", "no_store", b"no_store", "only_if_cached", b"only_if_cached"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_age_seconds: _TypeAlias = _typing.Literal["max_age_seconds"]  # noqa: Y015
+    _WhichOneofArgType__max_age_seconds: _TypeAlias = _typing.Literal["_max_age_seconds", b"_max_age_seconds"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_age_seconds) -> _WhichOneofReturnType__max_age_seconds | None: ...
+
+Global___CacheControl: _TypeAlias = CacheControl  # noqa: Y015
+
+@_typing.final
+class Fill(_message.Message):
+    """Fill is the right, or at least the chance, to store an answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    LEASED_FIELD_NUMBER: _builtins.int
+    RENEW_EVERY_MS_FIELD_NUMBER: _builtins.int
+    token: _builtins.bytes
+    """Give it to Store (once) or Release."""
+    leased: _builtins.bool
+    """True: nobody else generates this answer while it is renewed. False: just generate and store."""
+    renew_every_ms: _builtins.int
+    """Renew at least so often, in milliseconds; three missed ones lose the lease."""
+    def __init__(
+        self,
+        *,
+        token: _builtins.bytes = ...,
+        leased: _builtins.bool = ...,
+        renew_every_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["leased", b"leased", "renew_every_ms", b"renew_every_ms", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Fill: _TypeAlias = Fill  # noqa: Y015
+
+@_typing.final
 class LookupRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PRINCIPAL_FIELD_NUMBER: _builtins.int
     QUESTION_FIELD_NUMBER: _builtins.int
+    CACHE_CONTROL_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    SINGLE_FLIGHT_FIELD_NUMBER: _builtins.int
+    MAY_REFRESH_FIELD_NUMBER: _builtins.int
+    MAY_LEARN_FIELD_NUMBER: _builtins.int
+    scope: Global___Scope.ValueType
+    single_flight: _builtins.bool
+    """The caller renews leases and follows others' fills. False: it gets a hit or a miss without lease."""
+    may_refresh: _builtins.bool
+    """The caller carries out refreshes in the background, at the lowest priority. Leave it false while quota is short."""
+    may_learn: _builtins.bool
+    """The question's text may be kept, encrypted, to warm the cache with it."""
     @_builtins.property
     def principal(self) -> _chat_pb2.Principal: ...
     @_builtins.property
     def question(self) -> Global___Question: ...
+    @_builtins.property
+    def cache_control(self) -> Global___CacheControl: ...
     def __init__(
         self,
         *,
         principal: _chat_pb2.Principal | None = ...,
         question: Global___Question | None = ...,
+        cache_control: Global___CacheControl | None = ...,
+        scope: Global___Scope.ValueType = ...,
+        single_flight: _builtins.bool = ...,
+        may_refresh: _builtins.bool = ...,
+        may_learn: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["principal", b"principal", "question", b"question"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cache_control", b"cache_control", "principal", b"principal", "question", b"question"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["principal", b"principal", "question", b"question"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_control", b"cache_control", "may_learn", b"may_learn", "may_refresh", b"may_refresh", "principal", b"principal", "question", b"question", "scope", b"scope", "single_flight", b"single_flight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -94,19 +294,36 @@ class LookupResponse(_message.Message):
 
         ANSWER_FIELD_NUMBER: _builtins.int
         STORED_AT_FIELD_NUMBER: _builtins.int
+        STALE_FIELD_NUMBER: _builtins.int
+        REFRESH_FIELD_NUMBER: _builtins.int
+        ENTRY_FIELD_NUMBER: _builtins.int
+        ORIGIN_FIELD_NUMBER: _builtins.int
+        stale: _builtins.bool
+        """Past its time, and given because nobody has to wait for a refresh."""
+        entry: _builtins.bytes
+        """For Feedback and Purge; good for this tenant only."""
+        origin: _entry_pb2.Origin.ValueType
         @_builtins.property
         def answer(self) -> _chat_pb2.Answer: ...
         @_builtins.property
         def stored_at(self) -> _timestamp_pb2.Timestamp: ...
+        @_builtins.property
+        def refresh(self) -> Global___Fill:
+            """Set for one caller when it is time: generate the answer anew in the background, then Store."""
+
         def __init__(
             self,
             *,
             answer: _chat_pb2.Answer | None = ...,
             stored_at: _timestamp_pb2.Timestamp | None = ...,
+            stale: _builtins.bool = ...,
+            refresh: Global___Fill | None = ...,
+            entry: _builtins.bytes = ...,
+            origin: _entry_pb2.Origin.ValueType = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "stored_at", b"stored_at"]  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "refresh", b"refresh", "stored_at", b"stored_at"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "stored_at", b"stored_at"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "entry", b"entry", "origin", b"origin", "refresh", b"refresh", "stale", b"stale", "stored_at", b"stored_at"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -116,32 +333,69 @@ class LookupResponse(_message.Message):
 
         DESCRIPTOR: _descriptor.Descriptor
 
+        FILL_FIELD_NUMBER: _builtins.int
+        STALE_IF_ERROR_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def fill(self) -> Global___Fill:
+            """Unset when the answer may not be stored (no-store, only-if-cached, a question whose answer depends on the time)."""
+
+        @_builtins.property
+        def stale_if_error(self) -> Global___LookupResponse.Hit:
+            """An answer too old to be given, unless generating fails (stale-if-error, RFC 5861)."""
+
         def __init__(
             self,
+            *,
+            fill: Global___Fill | None = ...,
+            stale_if_error: Global___LookupResponse.Hit | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["fill", b"fill", "stale_if_error", b"stale_if_error"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["fill", b"fill", "stale_if_error", b"stale_if_error"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Following(_message.Message):
+        """Following says that somebody is generating the answer."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        TOKEN_FIELD_NUMBER: _builtins.int
+        token: _builtins.bytes
+        """For Follow."""
+        def __init__(
+            self,
+            *,
+            token: _builtins.bytes = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["token", b"token"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     HIT_FIELD_NUMBER: _builtins.int
     MISS_FIELD_NUMBER: _builtins.int
+    FOLLOWING_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hit(self) -> Global___LookupResponse.Hit: ...
     @_builtins.property
     def miss(self) -> Global___LookupResponse.Miss: ...
+    @_builtins.property
+    def following(self) -> Global___LookupResponse.Following: ...
     def __init__(
         self,
         *,
         hit: Global___LookupResponse.Hit | None = ...,
         miss: Global___LookupResponse.Miss | None = ...,
+        following: Global___LookupResponse.Following | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["hit", b"hit", "miss", b"miss", "result", b"result"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["following", b"following", "hit", b"hit", "miss", b"miss", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hit", b"hit", "miss", b"miss", "result", b"result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["following", b"following", "hit", b"hit", "miss", b"miss", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["hit", "miss"]  # noqa: Y015
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["hit", "miss", "following"]  # noqa: Y015
     _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
 
@@ -154,22 +408,52 @@ class StoreRequest(_message.Message):
     PRINCIPAL_FIELD_NUMBER: _builtins.int
     QUESTION_FIELD_NUMBER: _builtins.int
     ANSWER_FIELD_NUMBER: _builtins.int
+    FILL_TOKEN_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    NO_STORE_FIELD_NUMBER: _builtins.int
+    TIME_DEPENDENT_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    GENERATION_MS_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    fill_token: _builtins.bytes
+    """Of the look-up's fill. Without it the answer is stored as if generated just now."""
+    scope: Global___Scope.ValueType
+    """As in the look-up."""
+    no_store: _builtins.bool
+    """The request said no-store."""
+    time_dependent: _builtins.bool
+    """The model said that its answer depends on the time."""
+    generation_ms: _builtins.int
+    """How long generating took; decides how early it is refreshed."""
+    origin: _entry_pb2.Origin.ValueType
+    """TRAFFIC, REFRESH or WARMING."""
     @_builtins.property
     def principal(self) -> _chat_pb2.Principal: ...
     @_builtins.property
     def question(self) -> Global___Question: ...
     @_builtins.property
     def answer(self) -> _chat_pb2.Answer: ...
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names to purge by, at most 8 of 64 bytes each."""
+
     def __init__(
         self,
         *,
         principal: _chat_pb2.Principal | None = ...,
         question: Global___Question | None = ...,
         answer: _chat_pb2.Answer | None = ...,
+        fill_token: _builtins.bytes = ...,
+        scope: Global___Scope.ValueType = ...,
+        no_store: _builtins.bool = ...,
+        time_dependent: _builtins.bool = ...,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
+        generation_ms: _builtins.int = ...,
+        origin: _entry_pb2.Origin.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "principal", b"principal", "question", b"question"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "principal", b"principal", "question", b"question"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "fill_token", b"fill_token", "generation_ms", b"generation_ms", "no_store", b"no_store", "origin", b"origin", "principal", b"principal", "question", b"question", "scope", b"scope", "tags", b"tags", "time_dependent", b"time_dependent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -180,17 +464,614 @@ class StoreResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     STORED_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ENTRY_FIELD_NUMBER: _builtins.int
     stored: _builtins.bool
     """False when the answer may not be kept or the store is gone."""
+    reason: Global___NotStored.ValueType
+    entry: _builtins.bytes
+    """As Hit.entry; empty when not stored."""
     def __init__(
         self,
         *,
         stored: _builtins.bool = ...,
+        reason: Global___NotStored.ValueType = ...,
+        entry: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["stored", b"stored"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "reason", b"reason", "stored", b"stored"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StoreResponse: _TypeAlias = StoreResponse  # noqa: Y015
+
+@_typing.final
+class FillEvent(_message.Message):
+    """FillEvent is one piece of a fill, as its followers see it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Escalated(_message.Message):
+        """Escalated tells that the junior was not sure; comes before the first delta."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        CONFIDENCE_FIELD_NUMBER: _builtins.int
+        THRESHOLD_FIELD_NUMBER: _builtins.int
+        MODEL_FIELD_NUMBER: _builtins.int
+        confidence: _builtins.float
+        threshold: _builtins.float
+        model: _builtins.str
+        def __init__(
+            self,
+            *,
+            confidence: _builtins.float = ...,
+            threshold: _builtins.float = ...,
+            model: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["confidence", b"confidence", "model", b"model", "threshold", b"threshold"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    DELTA_FIELD_NUMBER: _builtins.int
+    ESCALATED_FIELD_NUMBER: _builtins.int
+    delta: _builtins.str
+    """The next piece of the answer's text, not empty."""
+    @_builtins.property
+    def escalated(self) -> Global___FillEvent.Escalated: ...
+    def __init__(
+        self,
+        *,
+        delta: _builtins.str = ...,
+        escalated: Global___FillEvent.Escalated | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "escalated", b"escalated", "event", b"event"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "escalated", b"escalated", "event", b"event"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["delta", "escalated"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___FillEvent: _TypeAlias = FillEvent  # noqa: Y015
+
+@_typing.final
+class RenewRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Renewal(_message.Message):
+        """Renewal is of one leased fill."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        TOKEN_FIELD_NUMBER: _builtins.int
+        FIRST_FIELD_NUMBER: _builtins.int
+        EVENTS_FIELD_NUMBER: _builtins.int
+        token: _builtins.bytes
+        first: _builtins.int
+        """Index of the first of `events` among all events of the fill."""
+        @_builtins.property
+        def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___FillEvent]:
+            """Empty unless the last answer was FOLLOWED."""
+
+        def __init__(
+            self,
+            *,
+            token: _builtins.bytes = ...,
+            first: _builtins.int = ...,
+            events: _abc.Iterable[Global___FillEvent] | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "first", b"first", "token", b"token"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    RENEWALS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def renewals(self) -> _containers.RepeatedCompositeFieldContainer[Global___RenewRequest.Renewal]: ...
+    def __init__(
+        self,
+        *,
+        renewals: _abc.Iterable[Global___RenewRequest.Renewal] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["renewals", b"renewals"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenewRequest: _TypeAlias = RenewRequest  # noqa: Y015
+
+@_typing.final
+class RenewResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Renewed(_message.Message):
+        """Renewed is the answer to one renewal."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        STATE_FIELD_NUMBER: _builtins.int
+        HAVE_FIELD_NUMBER: _builtins.int
+        state: Global___LeaseState.ValueType
+        have: _builtins.int
+        """How many of the fill's events are published. An event beyond the 8,192nd is not taken:
+        the followers then wait for the end.
+        """
+        def __init__(
+            self,
+            *,
+            state: Global___LeaseState.ValueType = ...,
+            have: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["have", b"have", "state", b"state"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    RENEWED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def renewed(self) -> _containers.RepeatedCompositeFieldContainer[Global___RenewResponse.Renewed]:
+        """As many as the renewals, in their order."""
+
+    def __init__(
+        self,
+        *,
+        renewed: _abc.Iterable[Global___RenewResponse.Renewed] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["renewed", b"renewed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenewResponse: _TypeAlias = RenewResponse  # noqa: Y015
+
+@_typing.final
+class FillFailure(_message.Message):
+    """FillFailure is why a fill ended without an answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    RETRY_AFTER_MS_FIELD_NUMBER: _builtins.int
+    reason: _reason_pb2.ErrorReason.ValueType
+    message: _builtins.str
+    """A sentence for the caller."""
+    retry_after_ms: _builtins.int
+    """0: not told."""
+    def __init__(
+        self,
+        *,
+        reason: _reason_pb2.ErrorReason.ValueType = ...,
+        message: _builtins.str = ...,
+        retry_after_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "reason", b"reason", "retry_after_ms", b"retry_after_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FillFailure: _TypeAlias = FillFailure  # noqa: Y015
+
+@_typing.final
+class ReleaseRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Ended(_message.Message):
+        """Ended is one fill."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        TOKEN_FIELD_NUMBER: _builtins.int
+        FAILURE_FIELD_NUMBER: _builtins.int
+        token: _builtins.bytes
+        @_builtins.property
+        def failure(self) -> Global___FillFailure:
+            """Unset: the caller left. Set: generating failed."""
+
+        def __init__(
+            self,
+            *,
+            token: _builtins.bytes = ...,
+            failure: Global___FillFailure | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "token", b"token"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    FILLS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def fills(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReleaseRequest.Ended]: ...
+    def __init__(
+        self,
+        *,
+        fills: _abc.Iterable[Global___ReleaseRequest.Ended] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fills", b"fills"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseRequest: _TypeAlias = ReleaseRequest  # noqa: Y015
+
+@_typing.final
+class ReleaseResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseResponse: _TypeAlias = ReleaseResponse  # noqa: Y015
+
+@_typing.final
+class FollowRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    token: _builtins.bytes
+    @_builtins.property
+    def principal(self) -> _chat_pb2.Principal: ...
+    def __init__(
+        self,
+        *,
+        principal: _chat_pb2.Principal | None = ...,
+        token: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["principal", b"principal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["principal", b"principal", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FollowRequest: _TypeAlias = FollowRequest  # noqa: Y015
+
+@_typing.final
+class FollowResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Restarted(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        def __init__(
+            self,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Finished(_message.Message):
+        """Finished closes the stream; the deltas make up the text of its answer."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        ANSWER_FIELD_NUMBER: _builtins.int
+        ENTRY_FIELD_NUMBER: _builtins.int
+        entry: _builtins.bytes
+        """As Hit.entry; empty when the answer was not kept."""
+        @_builtins.property
+        def answer(self) -> _chat_pb2.Answer: ...
+        def __init__(
+            self,
+            *,
+            answer: _chat_pb2.Answer | None = ...,
+            entry: _builtins.bytes = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "entry", b"entry"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Lead(_message.Message):
+        """Lead carries the lease."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        FILL_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def fill(self) -> Global___Fill: ...
+        def __init__(
+            self,
+            *,
+            fill: Global___Fill | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["fill", b"fill"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["fill", b"fill"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    PIECE_FIELD_NUMBER: _builtins.int
+    RESTARTED_FIELD_NUMBER: _builtins.int
+    FINISHED_FIELD_NUMBER: _builtins.int
+    LEAD_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def piece(self) -> Global___FillEvent: ...
+    @_builtins.property
+    def restarted(self) -> Global___FollowResponse.Restarted:
+        """The filler is gone and another began anew: forget all events so far."""
+
+    @_builtins.property
+    def finished(self) -> Global___FollowResponse.Finished: ...
+    @_builtins.property
+    def lead(self) -> Global___FollowResponse.Lead:
+        """The filler is gone and it is this follower's turn: forget all events so far and generate."""
+
+    @_builtins.property
+    def failed(self) -> Global___FillFailure: ...
+    def __init__(
+        self,
+        *,
+        piece: Global___FillEvent | None = ...,
+        restarted: Global___FollowResponse.Restarted | None = ...,
+        finished: Global___FollowResponse.Finished | None = ...,
+        lead: Global___FollowResponse.Lead | None = ...,
+        failed: Global___FillFailure | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "failed", b"failed", "finished", b"finished", "lead", b"lead", "piece", b"piece", "restarted", b"restarted"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "failed", b"failed", "finished", b"finished", "lead", b"lead", "piece", b"piece", "restarted", b"restarted"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["piece", "restarted", "finished", "lead", "failed"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___FollowResponse: _TypeAlias = FollowResponse  # noqa: Y015
+
+@_typing.final
+class FeedbackRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    ENTRY_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    entry: _builtins.bytes
+    """Of a hit, a store or a followed answer."""
+    verdict: Global___Verdict.ValueType
+    @_builtins.property
+    def principal(self) -> _chat_pb2.Principal: ...
+    def __init__(
+        self,
+        *,
+        principal: _chat_pb2.Principal | None = ...,
+        entry: _builtins.bytes = ...,
+        verdict: Global___Verdict.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["principal", b"principal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry", "principal", b"principal", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FeedbackRequest: _TypeAlias = FeedbackRequest  # noqa: Y015
+
+@_typing.final
+class FeedbackResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FOUND_FIELD_NUMBER: _builtins.int
+    found: _builtins.bool
+    """False when the answer was not stored any more."""
+    def __init__(
+        self,
+        *,
+        found: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["found", b"found"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FeedbackResponse: _TypeAlias = FeedbackResponse  # noqa: Y015
+
+@_typing.final
+class PurgeRequest(_message.Message):
+    """PurgeRequest names what goes: everything that belongs to any of what is named."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    TENANT_IDS_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    EVERYTHING_FIELD_NUMBER: _builtins.int
+    everything: _builtins.bool
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Hit.entry of single answers."""
+
+    @_builtins.property
+    def tenant_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The provider's names."""
+
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        entries: _abc.Iterable[_builtins.bytes] | None = ...,
+        tenant_ids: _abc.Iterable[_builtins.str] | None = ...,
+        models: _abc.Iterable[_builtins.str] | None = ...,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
+        everything: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "everything", b"everything", "models", b"models", "tags", b"tags", "tenant_ids", b"tenant_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PurgeRequest: _TypeAlias = PurgeRequest  # noqa: Y015
+
+@_typing.final
+class PurgeResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PurgeResponse: _TypeAlias = PurgeResponse  # noqa: Y015
+
+@_typing.final
+class PutPublicRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUESTION_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def question(self) -> Global___Question: ...
+    @_builtins.property
+    def answer(self) -> _chat_pb2.Answer: ...
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        question: Global___Question | None = ...,
+        answer: _chat_pb2.Answer | None = ...,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "question", b"question"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "question", b"question", "tags", b"tags"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PutPublicRequest: _TypeAlias = PutPublicRequest  # noqa: Y015
+
+@_typing.final
+class PutPublicResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRY_FIELD_NUMBER: _builtins.int
+    entry: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        entry: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PutPublicResponse: _TypeAlias = PutPublicResponse  # noqa: Y015
+
+@_typing.final
+class ListPopularRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMIT_FIELD_NUMBER: _builtins.int
+    TENANT_IDS_FIELD_NUMBER: _builtins.int
+    limit: _builtins.int
+    """Per tenant; 0: 100."""
+    @_builtins.property
+    def tenant_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only these tenants; empty: all."""
+
+    def __init__(
+        self,
+        *,
+        limit: _builtins.int = ...,
+        tenant_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "tenant_ids", b"tenant_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPopularRequest: _TypeAlias = ListPopularRequest  # noqa: Y015
+
+@_typing.final
+class ListPopularResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Popular(_message.Message):
+        """Popular is a question that is asked often."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        PRINCIPAL_FIELD_NUMBER: _builtins.int
+        QUESTION_FIELD_NUMBER: _builtins.int
+        SCOPE_FIELD_NUMBER: _builtins.int
+        COUNT_FIELD_NUMBER: _builtins.int
+        OVERCOUNT_FIELD_NUMBER: _builtins.int
+        scope: Global___Scope.ValueType
+        count: _builtins.int
+        """Askings since it was first seen; at most `overcount` too many."""
+        overcount: _builtins.int
+        @_builtins.property
+        def principal(self) -> _chat_pb2.Principal: ...
+        @_builtins.property
+        def question(self) -> Global___Question: ...
+        def __init__(
+            self,
+            *,
+            principal: _chat_pb2.Principal | None = ...,
+            question: Global___Question | None = ...,
+            scope: Global___Scope.ValueType = ...,
+            count: _builtins.int = ...,
+            overcount: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["principal", b"principal", "question", b"question"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "overcount", b"overcount", "principal", b"principal", "question", b"question", "scope", b"scope"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    QUESTIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def questions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ListPopularResponse.Popular]: ...
+    def __init__(
+        self,
+        *,
+        questions: _abc.Iterable[Global___ListPopularResponse.Popular] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["questions", b"questions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPopularResponse: _TypeAlias = ListPopularResponse  # noqa: Y015

@@ -28,7 +28,11 @@ if _version_not_supported:
 class CacheServiceStub:
     """CacheService keeps answers to stateless questions. It alone computes keys; the
     tenant is part of every key. It never fails a question: when its store is gone,
-    Lookup answers a miss and Store answers stored=false.
+    Lookup answers from the replica's own memory, else a miss, and Store answers
+    stored=false or keeps the answer in that memory.
+
+    Tokens (of fills, flights and entries) are opaque, at most 128 bytes, and good on
+    every replica. Keep them out of clients' hands, but for Hit.entry.
     """
 
     def __init__(self, channel):
@@ -47,16 +51,68 @@ class CacheServiceStub:
                 request_serializer=focus_dot_cache_dot_v1_dot_cache__pb2.StoreRequest.SerializeToString,
                 response_deserializer=focus_dot_cache_dot_v1_dot_cache__pb2.StoreResponse.FromString,
                 _registered_method=True)
+        self.Renew = channel.unary_unary(
+                '/focus.cache.v1.CacheService/Renew',
+                request_serializer=focus_dot_cache_dot_v1_dot_cache__pb2.RenewRequest.SerializeToString,
+                response_deserializer=focus_dot_cache_dot_v1_dot_cache__pb2.RenewResponse.FromString,
+                _registered_method=True)
+        self.Release = channel.unary_unary(
+                '/focus.cache.v1.CacheService/Release',
+                request_serializer=focus_dot_cache_dot_v1_dot_cache__pb2.ReleaseRequest.SerializeToString,
+                response_deserializer=focus_dot_cache_dot_v1_dot_cache__pb2.ReleaseResponse.FromString,
+                _registered_method=True)
+        self.Follow = channel.unary_stream(
+                '/focus.cache.v1.CacheService/Follow',
+                request_serializer=focus_dot_cache_dot_v1_dot_cache__pb2.FollowRequest.SerializeToString,
+                response_deserializer=focus_dot_cache_dot_v1_dot_cache__pb2.FollowResponse.FromString,
+                _registered_method=True)
+        self.Feedback = channel.unary_unary(
+                '/focus.cache.v1.CacheService/Feedback',
+                request_serializer=focus_dot_cache_dot_v1_dot_cache__pb2.FeedbackRequest.SerializeToString,
+                response_deserializer=focus_dot_cache_dot_v1_dot_cache__pb2.FeedbackResponse.FromString,
+                _registered_method=True)
+        self.Purge = channel.unary_unary(
+                '/focus.cache.v1.CacheService/Purge',
+                request_serializer=focus_dot_cache_dot_v1_dot_cache__pb2.PurgeRequest.SerializeToString,
+                response_deserializer=focus_dot_cache_dot_v1_dot_cache__pb2.PurgeResponse.FromString,
+                _registered_method=True)
+        self.PutPublic = channel.unary_unary(
+                '/focus.cache.v1.CacheService/PutPublic',
+                request_serializer=focus_dot_cache_dot_v1_dot_cache__pb2.PutPublicRequest.SerializeToString,
+                response_deserializer=focus_dot_cache_dot_v1_dot_cache__pb2.PutPublicResponse.FromString,
+                _registered_method=True)
+        self.ListPopular = channel.unary_unary(
+                '/focus.cache.v1.CacheService/ListPopular',
+                request_serializer=focus_dot_cache_dot_v1_dot_cache__pb2.ListPopularRequest.SerializeToString,
+                response_deserializer=focus_dot_cache_dot_v1_dot_cache__pb2.ListPopularResponse.FromString,
+                _registered_method=True)
 
 
 class CacheServiceServicer:
     """CacheService keeps answers to stateless questions. It alone computes keys; the
     tenant is part of every key. It never fails a question: when its store is gone,
-    Lookup answers a miss and Store answers stored=false.
+    Lookup answers from the replica's own memory, else a miss, and Store answers
+    stored=false or keeps the answer in that memory.
+
+    Tokens (of fills, flights and entries) are opaque, at most 128 bytes, and good on
+    every replica. Keep them out of clients' hands, but for Hit.entry.
     """
 
     def Lookup(self, request, context):
-        """Lookup finds the answer to a question.
+        """Lookup finds the answer to a question in one trip to the store, which also hands
+        out the lease to generate it, or says that somebody is generating it already.
+
+        Fails with INVALID_ARGUMENT (INVALID_ARGUMENT) only: tenant or question missing,
+        question and instruction over the configured size (256 KiB).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Store(self, request, context):
+        """Store keeps a complete answer for the question it was looked up for and ends the
+        fill: its followers get the answer also where it may not be kept. Call it once for
+        every answer that was generated under a fill token, cacheable or not.
 
         Fails with INVALID_ARGUMENT (INVALID_ARGUMENT) only.
         """
@@ -64,10 +120,84 @@ class CacheServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def Store(self, request, context):
-        """Store keeps a complete answer for the question it was looked up for.
+    def Renew(self, request, context):
+        """Renew keeps the leases of one process alive and publishes what their followers
+        wait for, all in one call. Call it every renew_every_ms for all leased fills, and
+        for those in state FOLLOWED as often as there is something new (20 to 50 ms
+        batches). A fill that is never followed publishes nothing.
 
-        Fails with INVALID_ARGUMENT (INVALID_ARGUMENT) only.
+        Fails with INVALID_ARGUMENT (INVALID_ARGUMENT): malformed token, more than 1,000 renewals,
+        an event over 64 KiB.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Release(self, request, context):
+        """Release ends fills without an answer. With a failure the followers fail alike and
+        the refresh of a stored answer is not tried again for half a minute; without one,
+        another takes over at once.
+
+        Fails with INVALID_ARGUMENT (INVALID_ARGUMENT): malformed token.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Follow(self, request, context):
+        """Follow streams somebody else's fill from its start: the same deltas, live. The
+        last message is finished, failed or lead. A follower that reads slowly falls
+        behind alone. Cancelling only leaves the audience.
+
+        Fails with INVALID_ARGUMENT (INVALID_ARGUMENT): malformed token; RESOURCE_EXHAUSTED
+        (OVERLOADED): the replica serves as many followers as it may; generate yourself.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Feedback(self, request, context):
+        """Feedback tells what somebody thinks of an answer. A thumbs-up lets it live longer,
+        a thumbs-down evicts it for everyone; both at once on every replica, its copies in
+        the replicas' own memory within a second.
+
+        Fails with INVALID_ARGUMENT (INVALID_ARGUMENT): malformed entry, or another tenant's;
+        UNAVAILABLE (STORE_UNAVAILABLE): nothing was changed, try again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Purge(self, request, context):
+        """Purge makes answers unfindable: one second after it returned no replica serves them,
+        nor what was being generated when it was called. For operators only.
+
+        Fails with INVALID_ARGUMENT (INVALID_ARGUMENT): nothing to purge named;
+        UNAVAILABLE (STORE_UNAVAILABLE): not purged, try again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PutPublic(self, request, context):
+        """PutPublic keeps an answer that every tenant's look-up may find within a second.
+        For operators only; traffic never makes public entries.
+
+        Fails with INVALID_ARGUMENT (INVALID_ARGUMENT): question or answer empty, or the answer
+        may not be kept; FAILED_PRECONDITION (LIMIT_REACHED): 10,000 public entries are kept;
+        UNAVAILABLE (STORE_UNAVAILABLE): not kept, try again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPopular(self, request, context):
+        """ListPopular tells the questions that each tenant asks most, as far as their texts
+        may be kept, the most asked first. Whoever warms asks Lookup with may_refresh for
+        each; it hands out a lease for those that need it.
+
+        Fails with INVALID_ARGUMENT (INVALID_ARGUMENT): limit outside 0 to 1,000;
+        UNAVAILABLE (STORE_UNAVAILABLE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -86,6 +216,41 @@ def add_CacheServiceServicer_to_server(servicer, server):
                     request_deserializer=focus_dot_cache_dot_v1_dot_cache__pb2.StoreRequest.FromString,
                     response_serializer=focus_dot_cache_dot_v1_dot_cache__pb2.StoreResponse.SerializeToString,
             ),
+            'Renew': grpc.unary_unary_rpc_method_handler(
+                    servicer.Renew,
+                    request_deserializer=focus_dot_cache_dot_v1_dot_cache__pb2.RenewRequest.FromString,
+                    response_serializer=focus_dot_cache_dot_v1_dot_cache__pb2.RenewResponse.SerializeToString,
+            ),
+            'Release': grpc.unary_unary_rpc_method_handler(
+                    servicer.Release,
+                    request_deserializer=focus_dot_cache_dot_v1_dot_cache__pb2.ReleaseRequest.FromString,
+                    response_serializer=focus_dot_cache_dot_v1_dot_cache__pb2.ReleaseResponse.SerializeToString,
+            ),
+            'Follow': grpc.unary_stream_rpc_method_handler(
+                    servicer.Follow,
+                    request_deserializer=focus_dot_cache_dot_v1_dot_cache__pb2.FollowRequest.FromString,
+                    response_serializer=focus_dot_cache_dot_v1_dot_cache__pb2.FollowResponse.SerializeToString,
+            ),
+            'Feedback': grpc.unary_unary_rpc_method_handler(
+                    servicer.Feedback,
+                    request_deserializer=focus_dot_cache_dot_v1_dot_cache__pb2.FeedbackRequest.FromString,
+                    response_serializer=focus_dot_cache_dot_v1_dot_cache__pb2.FeedbackResponse.SerializeToString,
+            ),
+            'Purge': grpc.unary_unary_rpc_method_handler(
+                    servicer.Purge,
+                    request_deserializer=focus_dot_cache_dot_v1_dot_cache__pb2.PurgeRequest.FromString,
+                    response_serializer=focus_dot_cache_dot_v1_dot_cache__pb2.PurgeResponse.SerializeToString,
+            ),
+            'PutPublic': grpc.unary_unary_rpc_method_handler(
+                    servicer.PutPublic,
+                    request_deserializer=focus_dot_cache_dot_v1_dot_cache__pb2.PutPublicRequest.FromString,
+                    response_serializer=focus_dot_cache_dot_v1_dot_cache__pb2.PutPublicResponse.SerializeToString,
+            ),
+            'ListPopular': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPopular,
+                    request_deserializer=focus_dot_cache_dot_v1_dot_cache__pb2.ListPopularRequest.FromString,
+                    response_serializer=focus_dot_cache_dot_v1_dot_cache__pb2.ListPopularResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'focus.cache.v1.CacheService', rpc_method_handlers)
@@ -97,7 +262,11 @@ def add_CacheServiceServicer_to_server(servicer, server):
 class CacheService:
     """CacheService keeps answers to stateless questions. It alone computes keys; the
     tenant is part of every key. It never fails a question: when its store is gone,
-    Lookup answers a miss and Store answers stored=false.
+    Lookup answers from the replica's own memory, else a miss, and Store answers
+    stored=false or keeps the answer in that memory.
+
+    Tokens (of fills, flights and entries) are opaque, at most 128 bytes, and good on
+    every replica. Keep them out of clients' hands, but for Hit.entry.
     """
 
     @staticmethod
@@ -144,6 +313,195 @@ class CacheService:
             '/focus.cache.v1.CacheService/Store',
             focus_dot_cache_dot_v1_dot_cache__pb2.StoreRequest.SerializeToString,
             focus_dot_cache_dot_v1_dot_cache__pb2.StoreResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Renew(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/focus.cache.v1.CacheService/Renew',
+            focus_dot_cache_dot_v1_dot_cache__pb2.RenewRequest.SerializeToString,
+            focus_dot_cache_dot_v1_dot_cache__pb2.RenewResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Release(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/focus.cache.v1.CacheService/Release',
+            focus_dot_cache_dot_v1_dot_cache__pb2.ReleaseRequest.SerializeToString,
+            focus_dot_cache_dot_v1_dot_cache__pb2.ReleaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Follow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/focus.cache.v1.CacheService/Follow',
+            focus_dot_cache_dot_v1_dot_cache__pb2.FollowRequest.SerializeToString,
+            focus_dot_cache_dot_v1_dot_cache__pb2.FollowResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Feedback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/focus.cache.v1.CacheService/Feedback',
+            focus_dot_cache_dot_v1_dot_cache__pb2.FeedbackRequest.SerializeToString,
+            focus_dot_cache_dot_v1_dot_cache__pb2.FeedbackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Purge(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/focus.cache.v1.CacheService/Purge',
+            focus_dot_cache_dot_v1_dot_cache__pb2.PurgeRequest.SerializeToString,
+            focus_dot_cache_dot_v1_dot_cache__pb2.PurgeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutPublic(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/focus.cache.v1.CacheService/PutPublic',
+            focus_dot_cache_dot_v1_dot_cache__pb2.PutPublicRequest.SerializeToString,
+            focus_dot_cache_dot_v1_dot_cache__pb2.PutPublicResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPopular(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/focus.cache.v1.CacheService/ListPopular',
+            focus_dot_cache_dot_v1_dot_cache__pb2.ListPopularRequest.SerializeToString,
+            focus_dot_cache_dot_v1_dot_cache__pb2.ListPopularResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -29,7 +29,11 @@ GRPC_VERSION: str
 class CacheServiceStub:
     """CacheService keeps answers to stateless questions. It alone computes keys; the
     tenant is part of every key. It never fails a question: when its store is gone,
-    Lookup answers a miss and Store answers stored=false.
+    Lookup answers from the replica's own memory, else a miss, and Store answers
+    stored=false or keeps the answer in that memory.
+
+    Tokens (of fills, flights and entries) are opaque, at most 128 bytes, and good on
+    every replica. Keep them out of clients' hands, but for Hit.entry.
     """
 
     @_typing.overload
@@ -37,39 +41,165 @@ class CacheServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> CacheServiceAsyncStub: ...
     Lookup: _grpc.UnaryUnaryMultiCallable[_cache_pb2.LookupRequest, _cache_pb2.LookupResponse]
-    """Lookup finds the answer to a question.
+    """Lookup finds the answer to a question in one trip to the store, which also hands
+    out the lease to generate it, or says that somebody is generating it already.
+
+    Fails with INVALID_ARGUMENT (INVALID_ARGUMENT) only: tenant or question missing,
+    question and instruction over the configured size (256 KiB).
+    """
+    Store: _grpc.UnaryUnaryMultiCallable[_cache_pb2.StoreRequest, _cache_pb2.StoreResponse]
+    """Store keeps a complete answer for the question it was looked up for and ends the
+    fill: its followers get the answer also where it may not be kept. Call it once for
+    every answer that was generated under a fill token, cacheable or not.
 
     Fails with INVALID_ARGUMENT (INVALID_ARGUMENT) only.
     """
-    Store: _grpc.UnaryUnaryMultiCallable[_cache_pb2.StoreRequest, _cache_pb2.StoreResponse]
-    """Store keeps a complete answer for the question it was looked up for.
+    Renew: _grpc.UnaryUnaryMultiCallable[_cache_pb2.RenewRequest, _cache_pb2.RenewResponse]
+    """Renew keeps the leases of one process alive and publishes what their followers
+    wait for, all in one call. Call it every renew_every_ms for all leased fills, and
+    for those in state FOLLOWED as often as there is something new (20 to 50 ms
+    batches). A fill that is never followed publishes nothing.
 
-    Fails with INVALID_ARGUMENT (INVALID_ARGUMENT) only.
+    Fails with INVALID_ARGUMENT (INVALID_ARGUMENT): malformed token, more than 1,000 renewals,
+    an event over 64 KiB.
+    """
+    Release: _grpc.UnaryUnaryMultiCallable[_cache_pb2.ReleaseRequest, _cache_pb2.ReleaseResponse]
+    """Release ends fills without an answer. With a failure the followers fail alike and
+    the refresh of a stored answer is not tried again for half a minute; without one,
+    another takes over at once.
+
+    Fails with INVALID_ARGUMENT (INVALID_ARGUMENT): malformed token.
+    """
+    Follow: _grpc.UnaryStreamMultiCallable[_cache_pb2.FollowRequest, _cache_pb2.FollowResponse]
+    """Follow streams somebody else's fill from its start: the same deltas, live. The
+    last message is finished, failed or lead. A follower that reads slowly falls
+    behind alone. Cancelling only leaves the audience.
+
+    Fails with INVALID_ARGUMENT (INVALID_ARGUMENT): malformed token; RESOURCE_EXHAUSTED
+    (OVERLOADED): the replica serves as many followers as it may; generate yourself.
+    """
+    Feedback: _grpc.UnaryUnaryMultiCallable[_cache_pb2.FeedbackRequest, _cache_pb2.FeedbackResponse]
+    """Feedback tells what somebody thinks of an answer. A thumbs-up lets it live longer,
+    a thumbs-down evicts it for everyone; both at once on every replica, its copies in
+    the replicas' own memory within a second.
+
+    Fails with INVALID_ARGUMENT (INVALID_ARGUMENT): malformed entry, or another tenant's;
+    UNAVAILABLE (STORE_UNAVAILABLE): nothing was changed, try again.
+    """
+    Purge: _grpc.UnaryUnaryMultiCallable[_cache_pb2.PurgeRequest, _cache_pb2.PurgeResponse]
+    """Purge makes answers unfindable: one second after it returned no replica serves them,
+    nor what was being generated when it was called. For operators only.
+
+    Fails with INVALID_ARGUMENT (INVALID_ARGUMENT): nothing to purge named;
+    UNAVAILABLE (STORE_UNAVAILABLE): not purged, try again.
+    """
+    PutPublic: _grpc.UnaryUnaryMultiCallable[_cache_pb2.PutPublicRequest, _cache_pb2.PutPublicResponse]
+    """PutPublic keeps an answer that every tenant's look-up may find within a second.
+    For operators only; traffic never makes public entries.
+
+    Fails with INVALID_ARGUMENT (INVALID_ARGUMENT): question or answer empty, or the answer
+    may not be kept; FAILED_PRECONDITION (LIMIT_REACHED): 10,000 public entries are kept;
+    UNAVAILABLE (STORE_UNAVAILABLE): not kept, try again.
+    """
+    ListPopular: _grpc.UnaryUnaryMultiCallable[_cache_pb2.ListPopularRequest, _cache_pb2.ListPopularResponse]
+    """ListPopular tells the questions that each tenant asks most, as far as their texts
+    may be kept, the most asked first. Whoever warms asks Lookup with may_refresh for
+    each; it hands out a lease for those that need it.
+
+    Fails with INVALID_ARGUMENT (INVALID_ARGUMENT): limit outside 0 to 1,000;
+    UNAVAILABLE (STORE_UNAVAILABLE).
     """
 
 @_typing.type_check_only
 class CacheServiceAsyncStub(CacheServiceStub):
     """CacheService keeps answers to stateless questions. It alone computes keys; the
     tenant is part of every key. It never fails a question: when its store is gone,
-    Lookup answers a miss and Store answers stored=false.
+    Lookup answers from the replica's own memory, else a miss, and Store answers
+    stored=false or keeps the answer in that memory.
+
+    Tokens (of fills, flights and entries) are opaque, at most 128 bytes, and good on
+    every replica. Keep them out of clients' hands, but for Hit.entry.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Lookup: _aio.UnaryUnaryMultiCallable[_cache_pb2.LookupRequest, _cache_pb2.LookupResponse]  # type: ignore[assignment]
-    """Lookup finds the answer to a question.
+    """Lookup finds the answer to a question in one trip to the store, which also hands
+    out the lease to generate it, or says that somebody is generating it already.
+
+    Fails with INVALID_ARGUMENT (INVALID_ARGUMENT) only: tenant or question missing,
+    question and instruction over the configured size (256 KiB).
+    """
+    Store: _aio.UnaryUnaryMultiCallable[_cache_pb2.StoreRequest, _cache_pb2.StoreResponse]  # type: ignore[assignment]
+    """Store keeps a complete answer for the question it was looked up for and ends the
+    fill: its followers get the answer also where it may not be kept. Call it once for
+    every answer that was generated under a fill token, cacheable or not.
 
     Fails with INVALID_ARGUMENT (INVALID_ARGUMENT) only.
     """
-    Store: _aio.UnaryUnaryMultiCallable[_cache_pb2.StoreRequest, _cache_pb2.StoreResponse]  # type: ignore[assignment]
-    """Store keeps a complete answer for the question it was looked up for.
+    Renew: _aio.UnaryUnaryMultiCallable[_cache_pb2.RenewRequest, _cache_pb2.RenewResponse]  # type: ignore[assignment]
+    """Renew keeps the leases of one process alive and publishes what their followers
+    wait for, all in one call. Call it every renew_every_ms for all leased fills, and
+    for those in state FOLLOWED as often as there is something new (20 to 50 ms
+    batches). A fill that is never followed publishes nothing.
 
-    Fails with INVALID_ARGUMENT (INVALID_ARGUMENT) only.
+    Fails with INVALID_ARGUMENT (INVALID_ARGUMENT): malformed token, more than 1,000 renewals,
+    an event over 64 KiB.
+    """
+    Release: _aio.UnaryUnaryMultiCallable[_cache_pb2.ReleaseRequest, _cache_pb2.ReleaseResponse]  # type: ignore[assignment]
+    """Release ends fills without an answer. With a failure the followers fail alike and
+    the refresh of a stored answer is not tried again for half a minute; without one,
+    another takes over at once.
+
+    Fails with INVALID_ARGUMENT (INVALID_ARGUMENT): malformed token.
+    """
+    Follow: _aio.UnaryStreamMultiCallable[_cache_pb2.FollowRequest, _cache_pb2.FollowResponse]  # type: ignore[assignment]
+    """Follow streams somebody else's fill from its start: the same deltas, live. The
+    last message is finished, failed or lead. A follower that reads slowly falls
+    behind alone. Cancelling only leaves the audience.
+
+    Fails with INVALID_ARGUMENT (INVALID_ARGUMENT): malformed token; RESOURCE_EXHAUSTED
+    (OVERLOADED): the replica serves as many followers as it may; generate yourself.
+    """
+    Feedback: _aio.UnaryUnaryMultiCallable[_cache_pb2.FeedbackRequest, _cache_pb2.FeedbackResponse]  # type: ignore[assignment]
+    """Feedback tells what somebody thinks of an answer. A thumbs-up lets it live longer,
+    a thumbs-down evicts it for everyone; both at once on every replica, its copies in
+    the replicas' own memory within a second.
+
+    Fails with INVALID_ARGUMENT (INVALID_ARGUMENT): malformed entry, or another tenant's;
+    UNAVAILABLE (STORE_UNAVAILABLE): nothing was changed, try again.
+    """
+    Purge: _aio.UnaryUnaryMultiCallable[_cache_pb2.PurgeRequest, _cache_pb2.PurgeResponse]  # type: ignore[assignment]
+    """Purge makes answers unfindable: one second after it returned no replica serves them,
+    nor what was being generated when it was called. For operators only.
+
+    Fails with INVALID_ARGUMENT (INVALID_ARGUMENT): nothing to purge named;
+    UNAVAILABLE (STORE_UNAVAILABLE): not purged, try again.
+    """
+    PutPublic: _aio.UnaryUnaryMultiCallable[_cache_pb2.PutPublicRequest, _cache_pb2.PutPublicResponse]  # type: ignore[assignment]
+    """PutPublic keeps an answer that every tenant's look-up may find within a second.
+    For operators only; traffic never makes public entries.
+
+    Fails with INVALID_ARGUMENT (INVALID_ARGUMENT): question or answer empty, or the answer
+    may not be kept; FAILED_PRECONDITION (LIMIT_REACHED): 10,000 public entries are kept;
+    UNAVAILABLE (STORE_UNAVAILABLE): not kept, try again.
+    """
+    ListPopular: _aio.UnaryUnaryMultiCallable[_cache_pb2.ListPopularRequest, _cache_pb2.ListPopularResponse]  # type: ignore[assignment]
+    """ListPopular tells the questions that each tenant asks most, as far as their texts
+    may be kept, the most asked first. Whoever warms asks Lookup with may_refresh for
+    each; it hands out a lease for those that need it.
+
+    Fails with INVALID_ARGUMENT (INVALID_ARGUMENT): limit outside 0 to 1,000;
+    UNAVAILABLE (STORE_UNAVAILABLE).
     """
 
 class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
     """CacheService keeps answers to stateless questions. It alone computes keys; the
     tenant is part of every key. It never fails a question: when its store is gone,
-    Lookup answers a miss and Store answers stored=false.
+    Lookup answers from the replica's own memory, else a miss, and Store answers
+    stored=false or keeps the answer in that memory.
+
+    Tokens (of fills, flights and entries) are opaque, at most 128 bytes, and good on
+    every replica. Keep them out of clients' hands, but for Hit.entry.
     """
 
     @_abc_1.abstractmethod
@@ -78,9 +208,11 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cache_pb2.LookupRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cache_pb2.LookupResponse, _abc.Awaitable[_cache_pb2.LookupResponse]]:
-        """Lookup finds the answer to a question.
+        """Lookup finds the answer to a question in one trip to the store, which also hands
+        out the lease to generate it, or says that somebody is generating it already.
 
-        Fails with INVALID_ARGUMENT (INVALID_ARGUMENT) only.
+        Fails with INVALID_ARGUMENT (INVALID_ARGUMENT) only: tenant or question missing,
+        question and instruction over the configured size (256 KiB).
         """
 
     @_abc_1.abstractmethod
@@ -89,9 +221,108 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _cache_pb2.StoreRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_cache_pb2.StoreResponse, _abc.Awaitable[_cache_pb2.StoreResponse]]:
-        """Store keeps a complete answer for the question it was looked up for.
+        """Store keeps a complete answer for the question it was looked up for and ends the
+        fill: its followers get the answer also where it may not be kept. Call it once for
+        every answer that was generated under a fill token, cacheable or not.
 
         Fails with INVALID_ARGUMENT (INVALID_ARGUMENT) only.
+        """
+
+    @_abc_1.abstractmethod
+    def Renew(
+        self,
+        request: _cache_pb2.RenewRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.RenewResponse, _abc.Awaitable[_cache_pb2.RenewResponse]]:
+        """Renew keeps the leases of one process alive and publishes what their followers
+        wait for, all in one call. Call it every renew_every_ms for all leased fills, and
+        for those in state FOLLOWED as often as there is something new (20 to 50 ms
+        batches). A fill that is never followed publishes nothing.
+
+        Fails with INVALID_ARGUMENT (INVALID_ARGUMENT): malformed token, more than 1,000 renewals,
+        an event over 64 KiB.
+        """
+
+    @_abc_1.abstractmethod
+    def Release(
+        self,
+        request: _cache_pb2.ReleaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.ReleaseResponse, _abc.Awaitable[_cache_pb2.ReleaseResponse]]:
+        """Release ends fills without an answer. With a failure the followers fail alike and
+        the refresh of a stored answer is not tried again for half a minute; without one,
+        another takes over at once.
+
+        Fails with INVALID_ARGUMENT (INVALID_ARGUMENT): malformed token.
+        """
+
+    @_abc_1.abstractmethod
+    def Follow(
+        self,
+        request: _cache_pb2.FollowRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_cache_pb2.FollowResponse], _abc.AsyncIterator[_cache_pb2.FollowResponse]]:
+        """Follow streams somebody else's fill from its start: the same deltas, live. The
+        last message is finished, failed or lead. A follower that reads slowly falls
+        behind alone. Cancelling only leaves the audience.
+
+        Fails with INVALID_ARGUMENT (INVALID_ARGUMENT): malformed token; RESOURCE_EXHAUSTED
+        (OVERLOADED): the replica serves as many followers as it may; generate yourself.
+        """
+
+    @_abc_1.abstractmethod
+    def Feedback(
+        self,
+        request: _cache_pb2.FeedbackRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.FeedbackResponse, _abc.Awaitable[_cache_pb2.FeedbackResponse]]:
+        """Feedback tells what somebody thinks of an answer. A thumbs-up lets it live longer,
+        a thumbs-down evicts it for everyone; both at once on every replica, its copies in
+        the replicas' own memory within a second.
+
+        Fails with INVALID_ARGUMENT (INVALID_ARGUMENT): malformed entry, or another tenant's;
+        UNAVAILABLE (STORE_UNAVAILABLE): nothing was changed, try again.
+        """
+
+    @_abc_1.abstractmethod
+    def Purge(
+        self,
+        request: _cache_pb2.PurgeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.PurgeResponse, _abc.Awaitable[_cache_pb2.PurgeResponse]]:
+        """Purge makes answers unfindable: one second after it returned no replica serves them,
+        nor what was being generated when it was called. For operators only.
+
+        Fails with INVALID_ARGUMENT (INVALID_ARGUMENT): nothing to purge named;
+        UNAVAILABLE (STORE_UNAVAILABLE): not purged, try again.
+        """
+
+    @_abc_1.abstractmethod
+    def PutPublic(
+        self,
+        request: _cache_pb2.PutPublicRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.PutPublicResponse, _abc.Awaitable[_cache_pb2.PutPublicResponse]]:
+        """PutPublic keeps an answer that every tenant's look-up may find within a second.
+        For operators only; traffic never makes public entries.
+
+        Fails with INVALID_ARGUMENT (INVALID_ARGUMENT): question or answer empty, or the answer
+        may not be kept; FAILED_PRECONDITION (LIMIT_REACHED): 10,000 public entries are kept;
+        UNAVAILABLE (STORE_UNAVAILABLE): not kept, try again.
+        """
+
+    @_abc_1.abstractmethod
+    def ListPopular(
+        self,
+        request: _cache_pb2.ListPopularRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cache_pb2.ListPopularResponse, _abc.Awaitable[_cache_pb2.ListPopularResponse]]:
+        """ListPopular tells the questions that each tenant asks most, as far as their texts
+        may be kept, the most asked first. Whoever warms asks Lookup with may_refresh for
+        each; it hands out a lease for those that need it.
+
+        Fails with INVALID_ARGUMENT (INVALID_ARGUMENT): limit outside 0 to 1,000;
+        UNAVAILABLE (STORE_UNAVAILABLE).
         """
 
 def add_CacheServiceServicer_to_server(servicer: CacheServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

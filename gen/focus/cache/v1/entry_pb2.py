@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from focus.chat.v1 import chat_pb2 as focus_dot_chat_dot_v1_dot_chat__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x66ocus/cache/v1/entry.proto\x12\x0e\x66ocus.cache.v1\x1a\x18\x66ocus/chat/v1/chat.proto\"r\n\x0bStoredEntry\x12%\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x15.focus.chat.v1.Answer\x12\x14\n\x0cstored_at_ms\x18\x02 \x01(\x03\x12&\n\x06origin\x18\x03 \x01(\x0e\x32\x16.focus.cache.v1.Origin*q\n\x06Origin\x12\x16\n\x12ORIGIN_UNSPECIFIED\x10\x00\x12\x12\n\x0eORIGIN_TRAFFIC\x10\x01\x12\x12\n\x0eORIGIN_REFRESH\x10\x02\x12\x12\n\x0eORIGIN_WARMING\x10\x03\x12\x13\n\x0fORIGIN_OPERATOR\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x66ocus/cache/v1/entry.proto\x12\x0e\x66ocus.cache.v1\x1a\x18\x66ocus/chat/v1/chat.proto\"\x97\x01\n\x0bStoredEntry\x12%\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x15.focus.chat.v1.Answer\x12\x14\n\x0cstored_at_ms\x18\x02 \x01(\x03\x12&\n\x06origin\x18\x03 \x01(\x0e\x32\x16.focus.cache.v1.Origin\x12\x15\n\rmarks_version\x18\x04 \x01(\x03\x12\x0c\n\x04tags\x18\x05 \x03(\t*q\n\x06Origin\x12\x16\n\x12ORIGIN_UNSPECIFIED\x10\x00\x12\x12\n\x0eORIGIN_TRAFFIC\x10\x01\x12\x12\n\x0eORIGIN_REFRESH\x10\x02\x12\x12\n\x0eORIGIN_WARMING\x10\x03\x12\x13\n\x0fORIGIN_OPERATOR\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'focus.cache.v1.entry_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ORIGIN']._serialized_start=188
-  _globals['_ORIGIN']._serialized_end=301
-  _globals['_STOREDENTRY']._serialized_start=72
-  _globals['_STOREDENTRY']._serialized_end=186
+  _globals['_ORIGIN']._serialized_start=226
+  _globals['_ORIGIN']._serialized_end=339
+  _globals['_STOREDENTRY']._serialized_start=73
+  _globals['_STOREDENTRY']._serialized_end=224
 # @@protoc_insertion_point(module_scope)

@@ -3,9 +3,11 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from focus.chat.v1 import chat_pb2 as _chat_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
@@ -59,23 +61,31 @@ class StoredEntry(_message.Message):
     ANSWER_FIELD_NUMBER: _builtins.int
     STORED_AT_MS_FIELD_NUMBER: _builtins.int
     ORIGIN_FIELD_NUMBER: _builtins.int
+    MARKS_VERSION_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
     stored_at_ms: _builtins.int
     """Milliseconds since 1970, UTC."""
     origin: Global___Origin.ValueType
+    marks_version: _builtins.int
+    """Version of the purge marks that were known when generating began: a later mark kills the entry."""
     @_builtins.property
     def answer(self) -> _chat_pb2.Answer:
         """Model, confidence and the cost that a hit saves are the answer's own."""
 
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
         answer: _chat_pb2.Answer | None = ...,
         stored_at_ms: _builtins.int = ...,
         origin: Global___Origin.ValueType = ...,
+        marks_version: _builtins.int = ...,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "origin", b"origin", "stored_at_ms", b"stored_at_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "marks_version", b"marks_version", "origin", b"origin", "stored_at_ms", b"stored_at_ms", "tags", b"tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
