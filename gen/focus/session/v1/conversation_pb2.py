@@ -27,13 +27,15 @@ from focus.session.v1 import turn_pb2 as focus_dot_session_dot_v1_dot_turn__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#focus/session/v1/conversation.proto\x12\x10\x66ocus.session.v1\x1a\x18\x66ocus/chat/v1/chat.proto\x1a\x1b\x66ocus/session/v1/turn.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xaa\x01\n\x0c\x43onversation\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12.\n\ncreated_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nturn_count\x18\x05 \x01(\x03\"W\n\x19\x43reateConversationRequest\x12+\n\tprincipal\x18\x01 \x01(\x0b\x32\x18.focus.chat.v1.Principal\x12\r\n\x05title\x18\x02 \x01(\t\"R\n\x1a\x43reateConversationResponse\x12\x34\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x1e.focus.session.v1.Conversation\"\x85\x01\n\x16GetConversationRequest\x12+\n\tprincipal\x18\x01 \x01(\x0b\x32\x18.focus.chat.v1.Principal\x12\x17\n\x0f\x63onversation_id\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"\x8f\x01\n\x17GetConversationResponse\x12\x34\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x1e.focus.session.v1.Conversation\x12%\n\x05turns\x18\x02 \x03(\x0b\x32\x16.focus.session.v1.Turn\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"n\n\x18ListConversationsRequest\x12+\n\tprincipal\x18\x01 \x01(\x0b\x32\x18.focus.chat.v1.Principal\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"k\n\x19ListConversationsResponse\x12\x35\n\rconversations\x18\x01 \x03(\x0b\x32\x1e.focus.session.v1.Conversation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xdc\x02\n\x13\x43onversationService\x12o\n\x12\x43reateConversation\x12+.focus.session.v1.CreateConversationRequest\x1a,.focus.session.v1.CreateConversationResponse\x12\x66\n\x0fGetConversation\x12(.focus.session.v1.GetConversationRequest\x1a).focus.session.v1.GetConversationResponse\x12l\n\x11ListConversations\x12*.focus.session.v1.ListConversationsRequest\x1a+.focus.session.v1.ListConversationsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#focus/session/v1/conversation.proto\x12\x10\x66ocus.session.v1\x1a\x18\x66ocus/chat/v1/chat.proto\x1a\x1b\x66ocus/session/v1/turn.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xaa\x01\n\x0c\x43onversation\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12.\n\ncreated_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nturn_count\x18\x05 \x01(\x03\"W\n\x19\x43reateConversationRequest\x12+\n\tprincipal\x18\x01 \x01(\x0b\x32\x18.focus.chat.v1.Principal\x12\r\n\x05title\x18\x02 \x01(\t\"R\n\x1a\x43reateConversationResponse\x12\x34\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x1e.focus.session.v1.Conversation\"\x85\x01\n\x16GetConversationRequest\x12+\n\tprincipal\x18\x01 \x01(\x0b\x32\x18.focus.chat.v1.Principal\x12\x17\n\x0f\x63onversation_id\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"\x8f\x01\n\x17GetConversationResponse\x12\x34\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x1e.focus.session.v1.Conversation\x12%\n\x05turns\x18\x02 \x03(\x0b\x32\x16.focus.session.v1.Turn\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"n\n\x18ListConversationsRequest\x12+\n\tprincipal\x18\x01 \x01(\x0b\x32\x18.focus.chat.v1.Principal\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"k\n\x19ListConversationsResponse\x12\x35\n\rconversations\x18\x01 \x03(\x0b\x32\x1e.focus.session.v1.Conversation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"p\n\x19RenameConversationRequest\x12+\n\tprincipal\x18\x01 \x01(\x0b\x32\x18.focus.chat.v1.Principal\x12\x17\n\x0f\x63onversation_id\x18\x02 \x01(\t\x12\r\n\x05title\x18\x03 \x01(\t\"R\n\x1aRenameConversationResponse\x12\x34\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x1e.focus.session.v1.Conversation\"a\n\x19\x44\x65leteConversationRequest\x12+\n\tprincipal\x18\x01 \x01(\x0b\x32\x18.focus.chat.v1.Principal\x12\x17\n\x0f\x63onversation_id\x18\x02 \x01(\t\"R\n\x1a\x44\x65leteConversationResponse\x12\x34\n\x10restorable_until\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"b\n\x1aRestoreConversationRequest\x12+\n\tprincipal\x18\x01 \x01(\x0b\x32\x18.focus.chat.v1.Principal\x12\x17\n\x0f\x63onversation_id\x18\x02 \x01(\t\"S\n\x1bRestoreConversationResponse\x12\x34\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x1e.focus.session.v1.Conversation\"i\n\x10\x45raseTurnRequest\x12+\n\tprincipal\x18\x01 \x01(\x0b\x32\x18.focus.chat.v1.Principal\x12\x17\n\x0f\x63onversation_id\x18\x02 \x01(\t\x12\x0f\n\x07turn_id\x18\x03 \x01(\t\"9\n\x11\x45raseTurnResponse\x12$\n\x04turn\x18\x01 \x01(\x0b\x32\x16.focus.session.v1.Turn\"w\n\x12SearchTurnsRequest\x12+\n\tprincipal\x18\x01 \x01(\x0b\x32\x18.focus.chat.v1.Principal\x12\r\n\x05query\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"\xfb\x01\n\x13SearchTurnsResponse\x12:\n\x05\x66ound\x18\x01 \x03(\x0b\x32+.focus.session.v1.SearchTurnsResponse.Found\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x1a\x8e\x01\n\x05\x46ound\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0f\n\x07turn_id\x18\x03 \x01(\t\x12\x0b\n\x03seq\x18\x04 \x01(\x03\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07snippet\x18\x06 \x01(\t\"\x91\x01\n\x19\x45xportConversationRequest\x12+\n\tprincipal\x18\x01 \x01(\x0b\x32\x18.focus.chat.v1.Principal\x12\x17\n\x0f\x63onversation_id\x18\x02 \x01(\t\x12.\n\x06\x66ormat\x18\x03 \x01(\x0e\x32\x1e.focus.session.v1.ExportFormat\"+\n\x1a\x45xportConversationResponse\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\"t\n\x05Share\x12\x10\n\x08share_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63onversation_id\x18\x02 \x01(\t\x12.\n\ncreated_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08last_seq\x18\x04 \x01(\x03\"Z\n\x12\x43reateShareRequest\x12+\n\tprincipal\x18\x01 \x01(\x0b\x32\x18.focus.chat.v1.Principal\x12\x17\n\x0f\x63onversation_id\x18\x02 \x01(\t\"M\n\x13\x43reateShareResponse\x12&\n\x05share\x18\x01 \x01(\x0b\x32\x17.focus.session.v1.Share\x12\x0e\n\x06secret\x18\x02 \x01(\t\"Y\n\x11ListSharesRequest\x12+\n\tprincipal\x18\x01 \x01(\x0b\x32\x18.focus.chat.v1.Principal\x12\x17\n\x0f\x63onversation_id\x18\x02 \x01(\t\"=\n\x12ListSharesResponse\x12\'\n\x06shares\x18\x01 \x03(\x0b\x32\x17.focus.session.v1.Share\"U\n\x14WithdrawShareRequest\x12+\n\tprincipal\x18\x01 \x01(\x0b\x32\x18.focus.chat.v1.Principal\x12\x10\n\x08share_id\x18\x02 \x01(\t\"\x17\n\x15WithdrawShareResponse\"U\n\x1cGetSharedConversationRequest\x12\x0e\n\x06secret\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"\x95\x01\n\x1dGetSharedConversationResponse\x12\x34\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x1e.focus.session.v1.Conversation\x12%\n\x05turns\x18\x02 \x03(\x0b\x32\x16.focus.session.v1.Turn\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\"P\n\x13SetRetentionRequest\x12+\n\tprincipal\x18\x01 \x01(\x0b\x32\x18.focus.chat.v1.Principal\x12\x0c\n\x04\x64\x61ys\x18\x02 \x01(\x05\"\x16\n\x14SetRetentionResponse*a\n\x0c\x45xportFormat\x12\x1d\n\x19\x45XPORT_FORMAT_UNSPECIFIED\x10\x00\x12\x16\n\x12\x45XPORT_FORMAT_JSON\x10\x01\x12\x1a\n\x16\x45XPORT_FORMAT_MARKDOWN\x10\x02\x32\xc7\x0b\n\x13\x43onversationService\x12o\n\x12\x43reateConversation\x12+.focus.session.v1.CreateConversationRequest\x1a,.focus.session.v1.CreateConversationResponse\x12\x66\n\x0fGetConversation\x12(.focus.session.v1.GetConversationRequest\x1a).focus.session.v1.GetConversationResponse\x12l\n\x11ListConversations\x12*.focus.session.v1.ListConversationsRequest\x1a+.focus.session.v1.ListConversationsResponse\x12o\n\x12RenameConversation\x12+.focus.session.v1.RenameConversationRequest\x1a,.focus.session.v1.RenameConversationResponse\x12o\n\x12\x44\x65leteConversation\x12+.focus.session.v1.DeleteConversationRequest\x1a,.focus.session.v1.DeleteConversationResponse\x12r\n\x13RestoreConversation\x12,.focus.session.v1.RestoreConversationRequest\x1a-.focus.session.v1.RestoreConversationResponse\x12T\n\tEraseTurn\x12\".focus.session.v1.EraseTurnRequest\x1a#.focus.session.v1.EraseTurnResponse\x12Z\n\x0bSearchTurns\x12$.focus.session.v1.SearchTurnsRequest\x1a%.focus.session.v1.SearchTurnsResponse\x12q\n\x12\x45xportConversation\x12+.focus.session.v1.ExportConversationRequest\x1a,.focus.session.v1.ExportConversationResponse0\x01\x12Z\n\x0b\x43reateShare\x12$.focus.session.v1.CreateShareRequest\x1a%.focus.session.v1.CreateShareResponse\x12W\n\nListShares\x12#.focus.session.v1.ListSharesRequest\x1a$.focus.session.v1.ListSharesResponse\x12`\n\rWithdrawShare\x12&.focus.session.v1.WithdrawShareRequest\x1a\'.focus.session.v1.WithdrawShareResponse\x12x\n\x15GetSharedConversation\x12..focus.session.v1.GetSharedConversationRequest\x1a/.focus.session.v1.GetSharedConversationResponse\x12]\n\x0cSetRetention\x12%.focus.session.v1.SetRetentionRequest\x1a&.focus.session.v1.SetRetentionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'focus.session.v1.conversation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_EXPORTFORMAT']._serialized_start=3194
+  _globals['_EXPORTFORMAT']._serialized_end=3291
   _globals['_CONVERSATION']._serialized_start=146
   _globals['_CONVERSATION']._serialized_end=316
   _globals['_CREATECONVERSATIONREQUEST']._serialized_start=318
@@ -48,6 +50,54 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTCONVERSATIONSREQUEST']._serialized_end=883
   _globals['_LISTCONVERSATIONSRESPONSE']._serialized_start=885
   _globals['_LISTCONVERSATIONSRESPONSE']._serialized_end=992
-  _globals['_CONVERSATIONSERVICE']._serialized_start=995
-  _globals['_CONVERSATIONSERVICE']._serialized_end=1343
+  _globals['_RENAMECONVERSATIONREQUEST']._serialized_start=994
+  _globals['_RENAMECONVERSATIONREQUEST']._serialized_end=1106
+  _globals['_RENAMECONVERSATIONRESPONSE']._serialized_start=1108
+  _globals['_RENAMECONVERSATIONRESPONSE']._serialized_end=1190
+  _globals['_DELETECONVERSATIONREQUEST']._serialized_start=1192
+  _globals['_DELETECONVERSATIONREQUEST']._serialized_end=1289
+  _globals['_DELETECONVERSATIONRESPONSE']._serialized_start=1291
+  _globals['_DELETECONVERSATIONRESPONSE']._serialized_end=1373
+  _globals['_RESTORECONVERSATIONREQUEST']._serialized_start=1375
+  _globals['_RESTORECONVERSATIONREQUEST']._serialized_end=1473
+  _globals['_RESTORECONVERSATIONRESPONSE']._serialized_start=1475
+  _globals['_RESTORECONVERSATIONRESPONSE']._serialized_end=1558
+  _globals['_ERASETURNREQUEST']._serialized_start=1560
+  _globals['_ERASETURNREQUEST']._serialized_end=1665
+  _globals['_ERASETURNRESPONSE']._serialized_start=1667
+  _globals['_ERASETURNRESPONSE']._serialized_end=1724
+  _globals['_SEARCHTURNSREQUEST']._serialized_start=1726
+  _globals['_SEARCHTURNSREQUEST']._serialized_end=1845
+  _globals['_SEARCHTURNSRESPONSE']._serialized_start=1848
+  _globals['_SEARCHTURNSRESPONSE']._serialized_end=2099
+  _globals['_SEARCHTURNSRESPONSE_FOUND']._serialized_start=1957
+  _globals['_SEARCHTURNSRESPONSE_FOUND']._serialized_end=2099
+  _globals['_EXPORTCONVERSATIONREQUEST']._serialized_start=2102
+  _globals['_EXPORTCONVERSATIONREQUEST']._serialized_end=2247
+  _globals['_EXPORTCONVERSATIONRESPONSE']._serialized_start=2249
+  _globals['_EXPORTCONVERSATIONRESPONSE']._serialized_end=2292
+  _globals['_SHARE']._serialized_start=2294
+  _globals['_SHARE']._serialized_end=2410
+  _globals['_CREATESHAREREQUEST']._serialized_start=2412
+  _globals['_CREATESHAREREQUEST']._serialized_end=2502
+  _globals['_CREATESHARERESPONSE']._serialized_start=2504
+  _globals['_CREATESHARERESPONSE']._serialized_end=2581
+  _globals['_LISTSHARESREQUEST']._serialized_start=2583
+  _globals['_LISTSHARESREQUEST']._serialized_end=2672
+  _globals['_LISTSHARESRESPONSE']._serialized_start=2674
+  _globals['_LISTSHARESRESPONSE']._serialized_end=2735
+  _globals['_WITHDRAWSHAREREQUEST']._serialized_start=2737
+  _globals['_WITHDRAWSHAREREQUEST']._serialized_end=2822
+  _globals['_WITHDRAWSHARERESPONSE']._serialized_start=2824
+  _globals['_WITHDRAWSHARERESPONSE']._serialized_end=2847
+  _globals['_GETSHAREDCONVERSATIONREQUEST']._serialized_start=2849
+  _globals['_GETSHAREDCONVERSATIONREQUEST']._serialized_end=2934
+  _globals['_GETSHAREDCONVERSATIONRESPONSE']._serialized_start=2937
+  _globals['_GETSHAREDCONVERSATIONRESPONSE']._serialized_end=3086
+  _globals['_SETRETENTIONREQUEST']._serialized_start=3088
+  _globals['_SETRETENTIONREQUEST']._serialized_end=3168
+  _globals['_SETRETENTIONRESPONSE']._serialized_start=3170
+  _globals['_SETRETENTIONRESPONSE']._serialized_end=3192
+  _globals['_CONVERSATIONSERVICE']._serialized_start=3294
+  _globals['_CONVERSATIONSERVICE']._serialized_end=4773
 # @@protoc_insertion_point(module_scope)

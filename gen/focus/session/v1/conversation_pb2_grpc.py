@@ -29,7 +29,9 @@ class ConversationServiceStub:
     """ConversationService keeps conversations. A conversation belongs to one person of
     one tenant; to everybody else it does not exist (CONVERSATION_NOT_FOUND).
 
-    Every call can fail with UNAVAILABLE (STORE_UNAVAILABLE). Reads never wait for turns.
+    Every call can fail with UNAVAILABLE (STORE_UNAVAILABLE, with RetryInfo) and
+    INVALID_ARGUMENT (INVALID_ARGUMENT: the message names the field). Reads never wait
+    for turns.
     """
 
     def __init__(self, channel):
@@ -53,13 +55,70 @@ class ConversationServiceStub:
                 request_serializer=focus_dot_session_dot_v1_dot_conversation__pb2.ListConversationsRequest.SerializeToString,
                 response_deserializer=focus_dot_session_dot_v1_dot_conversation__pb2.ListConversationsResponse.FromString,
                 _registered_method=True)
+        self.RenameConversation = channel.unary_unary(
+                '/focus.session.v1.ConversationService/RenameConversation',
+                request_serializer=focus_dot_session_dot_v1_dot_conversation__pb2.RenameConversationRequest.SerializeToString,
+                response_deserializer=focus_dot_session_dot_v1_dot_conversation__pb2.RenameConversationResponse.FromString,
+                _registered_method=True)
+        self.DeleteConversation = channel.unary_unary(
+                '/focus.session.v1.ConversationService/DeleteConversation',
+                request_serializer=focus_dot_session_dot_v1_dot_conversation__pb2.DeleteConversationRequest.SerializeToString,
+                response_deserializer=focus_dot_session_dot_v1_dot_conversation__pb2.DeleteConversationResponse.FromString,
+                _registered_method=True)
+        self.RestoreConversation = channel.unary_unary(
+                '/focus.session.v1.ConversationService/RestoreConversation',
+                request_serializer=focus_dot_session_dot_v1_dot_conversation__pb2.RestoreConversationRequest.SerializeToString,
+                response_deserializer=focus_dot_session_dot_v1_dot_conversation__pb2.RestoreConversationResponse.FromString,
+                _registered_method=True)
+        self.EraseTurn = channel.unary_unary(
+                '/focus.session.v1.ConversationService/EraseTurn',
+                request_serializer=focus_dot_session_dot_v1_dot_conversation__pb2.EraseTurnRequest.SerializeToString,
+                response_deserializer=focus_dot_session_dot_v1_dot_conversation__pb2.EraseTurnResponse.FromString,
+                _registered_method=True)
+        self.SearchTurns = channel.unary_unary(
+                '/focus.session.v1.ConversationService/SearchTurns',
+                request_serializer=focus_dot_session_dot_v1_dot_conversation__pb2.SearchTurnsRequest.SerializeToString,
+                response_deserializer=focus_dot_session_dot_v1_dot_conversation__pb2.SearchTurnsResponse.FromString,
+                _registered_method=True)
+        self.ExportConversation = channel.unary_stream(
+                '/focus.session.v1.ConversationService/ExportConversation',
+                request_serializer=focus_dot_session_dot_v1_dot_conversation__pb2.ExportConversationRequest.SerializeToString,
+                response_deserializer=focus_dot_session_dot_v1_dot_conversation__pb2.ExportConversationResponse.FromString,
+                _registered_method=True)
+        self.CreateShare = channel.unary_unary(
+                '/focus.session.v1.ConversationService/CreateShare',
+                request_serializer=focus_dot_session_dot_v1_dot_conversation__pb2.CreateShareRequest.SerializeToString,
+                response_deserializer=focus_dot_session_dot_v1_dot_conversation__pb2.CreateShareResponse.FromString,
+                _registered_method=True)
+        self.ListShares = channel.unary_unary(
+                '/focus.session.v1.ConversationService/ListShares',
+                request_serializer=focus_dot_session_dot_v1_dot_conversation__pb2.ListSharesRequest.SerializeToString,
+                response_deserializer=focus_dot_session_dot_v1_dot_conversation__pb2.ListSharesResponse.FromString,
+                _registered_method=True)
+        self.WithdrawShare = channel.unary_unary(
+                '/focus.session.v1.ConversationService/WithdrawShare',
+                request_serializer=focus_dot_session_dot_v1_dot_conversation__pb2.WithdrawShareRequest.SerializeToString,
+                response_deserializer=focus_dot_session_dot_v1_dot_conversation__pb2.WithdrawShareResponse.FromString,
+                _registered_method=True)
+        self.GetSharedConversation = channel.unary_unary(
+                '/focus.session.v1.ConversationService/GetSharedConversation',
+                request_serializer=focus_dot_session_dot_v1_dot_conversation__pb2.GetSharedConversationRequest.SerializeToString,
+                response_deserializer=focus_dot_session_dot_v1_dot_conversation__pb2.GetSharedConversationResponse.FromString,
+                _registered_method=True)
+        self.SetRetention = channel.unary_unary(
+                '/focus.session.v1.ConversationService/SetRetention',
+                request_serializer=focus_dot_session_dot_v1_dot_conversation__pb2.SetRetentionRequest.SerializeToString,
+                response_deserializer=focus_dot_session_dot_v1_dot_conversation__pb2.SetRetentionResponse.FromString,
+                _registered_method=True)
 
 
 class ConversationServiceServicer:
     """ConversationService keeps conversations. A conversation belongs to one person of
     one tenant; to everybody else it does not exist (CONVERSATION_NOT_FOUND).
 
-    Every call can fail with UNAVAILABLE (STORE_UNAVAILABLE). Reads never wait for turns.
+    Every call can fail with UNAVAILABLE (STORE_UNAVAILABLE, with RetryInfo) and
+    INVALID_ARGUMENT (INVALID_ARGUMENT: the message names the field). Reads never wait
+    for turns.
     """
 
     def CreateConversation(self, request, context):
@@ -73,7 +132,8 @@ class ConversationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetConversation(self, request, context):
-        """GetConversation gives a conversation with a page of its turns, oldest first.
+        """GetConversation gives a conversation with a page of its turns, oldest first, those
+        of all branches.
 
         Fails with NOT_FOUND (CONVERSATION_NOT_FOUND), INVALID_ARGUMENT (CURSOR_INVALID).
         """
@@ -83,9 +143,116 @@ class ConversationServiceServicer:
 
     def ListConversations(self, request, context):
         """ListConversations gives a page of the person's conversations, newest activity
-        first. A page stays stable while new turns arrive.
+        first. Pages show the order of the moment at which the first one was read: nothing
+        moves from one page to another while new turns arrive.
 
         Fails with INVALID_ARGUMENT (CURSOR_INVALID).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RenameConversation(self, request, context):
+        """RenameConversation sets the title, 1 to 200 characters.
+
+        Fails with NOT_FOUND (CONVERSATION_NOT_FOUND).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteConversation(self, request, context):
+        """DeleteConversation hides a conversation and its share links, and destroys it when
+        the time to restore it is over. A turn under way is still stored.
+
+        Fails with NOT_FOUND (CONVERSATION_NOT_FOUND), also when it is deleted already.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RestoreConversation(self, request, context):
+        """RestoreConversation undoes DeleteConversation. One that is not deleted is no error.
+
+        Fails with NOT_FOUND (CONVERSATION_NOT_FOUND).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EraseTurn(self, request, context):
+        """EraseTurn destroys a turn's question and answer. The turn, its digests and the hash
+        chain stay. Repeating it is no error.
+
+        Fails with NOT_FOUND (CONVERSATION_NOT_FOUND, TURN_NOT_FOUND).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SearchTurns(self, request, context):
+        """SearchTurns finds turns of the person's own conversations by words in question or
+        answer, newest first. Words are stemmed in Portuguese and English, accents may be
+        left out, quotation marks keep words together, "or" and "-" work as on the web. A turn
+        is found a few seconds after it was stored.
+
+        Fails with INVALID_ARGUMENT (CURSOR_INVALID).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportConversation(self, request, context):
+        """ExportConversation streams a document with every turn there is when it begins, in
+        pieces of at most 64 KiB to be joined.
+
+        Fails with NOT_FOUND (CONVERSATION_NOT_FOUND).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateShare(self, request, context):
+        """CreateShare makes an unguessable link to what a conversation holds now, for reading
+        only; what is said later is not shown. The secret is given once and kept as a digest.
+
+        Fails with NOT_FOUND (CONVERSATION_NOT_FOUND), FAILED_PRECONDITION (LIMIT_REACHED:
+        100 links to one conversation).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListShares(self, request, context):
+        """ListShares gives the links to a conversation that work, newest first.
+
+        Fails with NOT_FOUND (CONVERSATION_NOT_FOUND).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WithdrawShare(self, request, context):
+        """WithdrawShare ends a link at once.
+
+        Fails with NOT_FOUND (SHARE_NOT_FOUND).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSharedConversation(self, request, context):
+        """GetSharedConversation reads by a link's secret; nobody has to be signed in.
+
+        Fails with NOT_FOUND (SHARE_NOT_FOUND: unknown, withdrawn or deleted),
+        INVALID_ARGUMENT (CURSOR_INVALID).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetRetention(self, request, context):
+        """SetRetention says how long the tenant's conversations live without activity.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -109,6 +276,61 @@ def add_ConversationServiceServicer_to_server(servicer, server):
                     request_deserializer=focus_dot_session_dot_v1_dot_conversation__pb2.ListConversationsRequest.FromString,
                     response_serializer=focus_dot_session_dot_v1_dot_conversation__pb2.ListConversationsResponse.SerializeToString,
             ),
+            'RenameConversation': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenameConversation,
+                    request_deserializer=focus_dot_session_dot_v1_dot_conversation__pb2.RenameConversationRequest.FromString,
+                    response_serializer=focus_dot_session_dot_v1_dot_conversation__pb2.RenameConversationResponse.SerializeToString,
+            ),
+            'DeleteConversation': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteConversation,
+                    request_deserializer=focus_dot_session_dot_v1_dot_conversation__pb2.DeleteConversationRequest.FromString,
+                    response_serializer=focus_dot_session_dot_v1_dot_conversation__pb2.DeleteConversationResponse.SerializeToString,
+            ),
+            'RestoreConversation': grpc.unary_unary_rpc_method_handler(
+                    servicer.RestoreConversation,
+                    request_deserializer=focus_dot_session_dot_v1_dot_conversation__pb2.RestoreConversationRequest.FromString,
+                    response_serializer=focus_dot_session_dot_v1_dot_conversation__pb2.RestoreConversationResponse.SerializeToString,
+            ),
+            'EraseTurn': grpc.unary_unary_rpc_method_handler(
+                    servicer.EraseTurn,
+                    request_deserializer=focus_dot_session_dot_v1_dot_conversation__pb2.EraseTurnRequest.FromString,
+                    response_serializer=focus_dot_session_dot_v1_dot_conversation__pb2.EraseTurnResponse.SerializeToString,
+            ),
+            'SearchTurns': grpc.unary_unary_rpc_method_handler(
+                    servicer.SearchTurns,
+                    request_deserializer=focus_dot_session_dot_v1_dot_conversation__pb2.SearchTurnsRequest.FromString,
+                    response_serializer=focus_dot_session_dot_v1_dot_conversation__pb2.SearchTurnsResponse.SerializeToString,
+            ),
+            'ExportConversation': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportConversation,
+                    request_deserializer=focus_dot_session_dot_v1_dot_conversation__pb2.ExportConversationRequest.FromString,
+                    response_serializer=focus_dot_session_dot_v1_dot_conversation__pb2.ExportConversationResponse.SerializeToString,
+            ),
+            'CreateShare': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateShare,
+                    request_deserializer=focus_dot_session_dot_v1_dot_conversation__pb2.CreateShareRequest.FromString,
+                    response_serializer=focus_dot_session_dot_v1_dot_conversation__pb2.CreateShareResponse.SerializeToString,
+            ),
+            'ListShares': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListShares,
+                    request_deserializer=focus_dot_session_dot_v1_dot_conversation__pb2.ListSharesRequest.FromString,
+                    response_serializer=focus_dot_session_dot_v1_dot_conversation__pb2.ListSharesResponse.SerializeToString,
+            ),
+            'WithdrawShare': grpc.unary_unary_rpc_method_handler(
+                    servicer.WithdrawShare,
+                    request_deserializer=focus_dot_session_dot_v1_dot_conversation__pb2.WithdrawShareRequest.FromString,
+                    response_serializer=focus_dot_session_dot_v1_dot_conversation__pb2.WithdrawShareResponse.SerializeToString,
+            ),
+            'GetSharedConversation': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSharedConversation,
+                    request_deserializer=focus_dot_session_dot_v1_dot_conversation__pb2.GetSharedConversationRequest.FromString,
+                    response_serializer=focus_dot_session_dot_v1_dot_conversation__pb2.GetSharedConversationResponse.SerializeToString,
+            ),
+            'SetRetention': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetRetention,
+                    request_deserializer=focus_dot_session_dot_v1_dot_conversation__pb2.SetRetentionRequest.FromString,
+                    response_serializer=focus_dot_session_dot_v1_dot_conversation__pb2.SetRetentionResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'focus.session.v1.ConversationService', rpc_method_handlers)
@@ -121,7 +343,9 @@ class ConversationService:
     """ConversationService keeps conversations. A conversation belongs to one person of
     one tenant; to everybody else it does not exist (CONVERSATION_NOT_FOUND).
 
-    Every call can fail with UNAVAILABLE (STORE_UNAVAILABLE). Reads never wait for turns.
+    Every call can fail with UNAVAILABLE (STORE_UNAVAILABLE, with RetryInfo) and
+    INVALID_ARGUMENT (INVALID_ARGUMENT: the message names the field). Reads never wait
+    for turns.
     """
 
     @staticmethod
@@ -195,6 +419,303 @@ class ConversationService:
             '/focus.session.v1.ConversationService/ListConversations',
             focus_dot_session_dot_v1_dot_conversation__pb2.ListConversationsRequest.SerializeToString,
             focus_dot_session_dot_v1_dot_conversation__pb2.ListConversationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenameConversation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/focus.session.v1.ConversationService/RenameConversation',
+            focus_dot_session_dot_v1_dot_conversation__pb2.RenameConversationRequest.SerializeToString,
+            focus_dot_session_dot_v1_dot_conversation__pb2.RenameConversationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteConversation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/focus.session.v1.ConversationService/DeleteConversation',
+            focus_dot_session_dot_v1_dot_conversation__pb2.DeleteConversationRequest.SerializeToString,
+            focus_dot_session_dot_v1_dot_conversation__pb2.DeleteConversationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RestoreConversation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/focus.session.v1.ConversationService/RestoreConversation',
+            focus_dot_session_dot_v1_dot_conversation__pb2.RestoreConversationRequest.SerializeToString,
+            focus_dot_session_dot_v1_dot_conversation__pb2.RestoreConversationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EraseTurn(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/focus.session.v1.ConversationService/EraseTurn',
+            focus_dot_session_dot_v1_dot_conversation__pb2.EraseTurnRequest.SerializeToString,
+            focus_dot_session_dot_v1_dot_conversation__pb2.EraseTurnResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchTurns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/focus.session.v1.ConversationService/SearchTurns',
+            focus_dot_session_dot_v1_dot_conversation__pb2.SearchTurnsRequest.SerializeToString,
+            focus_dot_session_dot_v1_dot_conversation__pb2.SearchTurnsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportConversation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/focus.session.v1.ConversationService/ExportConversation',
+            focus_dot_session_dot_v1_dot_conversation__pb2.ExportConversationRequest.SerializeToString,
+            focus_dot_session_dot_v1_dot_conversation__pb2.ExportConversationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateShare(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/focus.session.v1.ConversationService/CreateShare',
+            focus_dot_session_dot_v1_dot_conversation__pb2.CreateShareRequest.SerializeToString,
+            focus_dot_session_dot_v1_dot_conversation__pb2.CreateShareResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListShares(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/focus.session.v1.ConversationService/ListShares',
+            focus_dot_session_dot_v1_dot_conversation__pb2.ListSharesRequest.SerializeToString,
+            focus_dot_session_dot_v1_dot_conversation__pb2.ListSharesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WithdrawShare(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/focus.session.v1.ConversationService/WithdrawShare',
+            focus_dot_session_dot_v1_dot_conversation__pb2.WithdrawShareRequest.SerializeToString,
+            focus_dot_session_dot_v1_dot_conversation__pb2.WithdrawShareResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSharedConversation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/focus.session.v1.ConversationService/GetSharedConversation',
+            focus_dot_session_dot_v1_dot_conversation__pb2.GetSharedConversationRequest.SerializeToString,
+            focus_dot_session_dot_v1_dot_conversation__pb2.GetSharedConversationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetRetention(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/focus.session.v1.ConversationService/SetRetention',
+            focus_dot_session_dot_v1_dot_conversation__pb2.SetRetentionRequest.SerializeToString,
+            focus_dot_session_dot_v1_dot_conversation__pb2.SetRetentionResponse.FromString,
             options,
             channel_credentials,
             insecure,

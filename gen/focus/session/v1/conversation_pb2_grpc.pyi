@@ -30,7 +30,9 @@ class ConversationServiceStub:
     """ConversationService keeps conversations. A conversation belongs to one person of
     one tenant; to everybody else it does not exist (CONVERSATION_NOT_FOUND).
 
-    Every call can fail with UNAVAILABLE (STORE_UNAVAILABLE). Reads never wait for turns.
+    Every call can fail with UNAVAILABLE (STORE_UNAVAILABLE, with RetryInfo) and
+    INVALID_ARGUMENT (INVALID_ARGUMENT: the message names the field). Reads never wait
+    for turns.
     """
 
     @_typing.overload
@@ -44,23 +46,88 @@ class ConversationServiceStub:
     FAILED_PRECONDITION (LIMIT_REACHED: too many conversations).
     """
     GetConversation: _grpc.UnaryUnaryMultiCallable[_conversation_pb2.GetConversationRequest, _conversation_pb2.GetConversationResponse]
-    """GetConversation gives a conversation with a page of its turns, oldest first.
+    """GetConversation gives a conversation with a page of its turns, oldest first, those
+    of all branches.
 
     Fails with NOT_FOUND (CONVERSATION_NOT_FOUND), INVALID_ARGUMENT (CURSOR_INVALID).
     """
     ListConversations: _grpc.UnaryUnaryMultiCallable[_conversation_pb2.ListConversationsRequest, _conversation_pb2.ListConversationsResponse]
     """ListConversations gives a page of the person's conversations, newest activity
-    first. A page stays stable while new turns arrive.
+    first. Pages show the order of the moment at which the first one was read: nothing
+    moves from one page to another while new turns arrive.
 
     Fails with INVALID_ARGUMENT (CURSOR_INVALID).
     """
+    RenameConversation: _grpc.UnaryUnaryMultiCallable[_conversation_pb2.RenameConversationRequest, _conversation_pb2.RenameConversationResponse]
+    """RenameConversation sets the title, 1 to 200 characters.
+
+    Fails with NOT_FOUND (CONVERSATION_NOT_FOUND).
+    """
+    DeleteConversation: _grpc.UnaryUnaryMultiCallable[_conversation_pb2.DeleteConversationRequest, _conversation_pb2.DeleteConversationResponse]
+    """DeleteConversation hides a conversation and its share links, and destroys it when
+    the time to restore it is over. A turn under way is still stored.
+
+    Fails with NOT_FOUND (CONVERSATION_NOT_FOUND), also when it is deleted already.
+    """
+    RestoreConversation: _grpc.UnaryUnaryMultiCallable[_conversation_pb2.RestoreConversationRequest, _conversation_pb2.RestoreConversationResponse]
+    """RestoreConversation undoes DeleteConversation. One that is not deleted is no error.
+
+    Fails with NOT_FOUND (CONVERSATION_NOT_FOUND).
+    """
+    EraseTurn: _grpc.UnaryUnaryMultiCallable[_conversation_pb2.EraseTurnRequest, _conversation_pb2.EraseTurnResponse]
+    """EraseTurn destroys a turn's question and answer. The turn, its digests and the hash
+    chain stay. Repeating it is no error.
+
+    Fails with NOT_FOUND (CONVERSATION_NOT_FOUND, TURN_NOT_FOUND).
+    """
+    SearchTurns: _grpc.UnaryUnaryMultiCallable[_conversation_pb2.SearchTurnsRequest, _conversation_pb2.SearchTurnsResponse]
+    """SearchTurns finds turns of the person's own conversations by words in question or
+    answer, newest first. Words are stemmed in Portuguese and English, accents may be
+    left out, quotation marks keep words together, "or" and "-" work as on the web. A turn
+    is found a few seconds after it was stored.
+
+    Fails with INVALID_ARGUMENT (CURSOR_INVALID).
+    """
+    ExportConversation: _grpc.UnaryStreamMultiCallable[_conversation_pb2.ExportConversationRequest, _conversation_pb2.ExportConversationResponse]
+    """ExportConversation streams a document with every turn there is when it begins, in
+    pieces of at most 64 KiB to be joined.
+
+    Fails with NOT_FOUND (CONVERSATION_NOT_FOUND).
+    """
+    CreateShare: _grpc.UnaryUnaryMultiCallable[_conversation_pb2.CreateShareRequest, _conversation_pb2.CreateShareResponse]
+    """CreateShare makes an unguessable link to what a conversation holds now, for reading
+    only; what is said later is not shown. The secret is given once and kept as a digest.
+
+    Fails with NOT_FOUND (CONVERSATION_NOT_FOUND), FAILED_PRECONDITION (LIMIT_REACHED:
+    100 links to one conversation).
+    """
+    ListShares: _grpc.UnaryUnaryMultiCallable[_conversation_pb2.ListSharesRequest, _conversation_pb2.ListSharesResponse]
+    """ListShares gives the links to a conversation that work, newest first.
+
+    Fails with NOT_FOUND (CONVERSATION_NOT_FOUND).
+    """
+    WithdrawShare: _grpc.UnaryUnaryMultiCallable[_conversation_pb2.WithdrawShareRequest, _conversation_pb2.WithdrawShareResponse]
+    """WithdrawShare ends a link at once.
+
+    Fails with NOT_FOUND (SHARE_NOT_FOUND).
+    """
+    GetSharedConversation: _grpc.UnaryUnaryMultiCallable[_conversation_pb2.GetSharedConversationRequest, _conversation_pb2.GetSharedConversationResponse]
+    """GetSharedConversation reads by a link's secret; nobody has to be signed in.
+
+    Fails with NOT_FOUND (SHARE_NOT_FOUND: unknown, withdrawn or deleted),
+    INVALID_ARGUMENT (CURSOR_INVALID).
+    """
+    SetRetention: _grpc.UnaryUnaryMultiCallable[_conversation_pb2.SetRetentionRequest, _conversation_pb2.SetRetentionResponse]
+    """SetRetention says how long the tenant's conversations live without activity."""
 
 @_typing.type_check_only
 class ConversationServiceAsyncStub(ConversationServiceStub):
     """ConversationService keeps conversations. A conversation belongs to one person of
     one tenant; to everybody else it does not exist (CONVERSATION_NOT_FOUND).
 
-    Every call can fail with UNAVAILABLE (STORE_UNAVAILABLE). Reads never wait for turns.
+    Every call can fail with UNAVAILABLE (STORE_UNAVAILABLE, with RetryInfo) and
+    INVALID_ARGUMENT (INVALID_ARGUMENT: the message names the field). Reads never wait
+    for turns.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -71,22 +138,87 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     FAILED_PRECONDITION (LIMIT_REACHED: too many conversations).
     """
     GetConversation: _aio.UnaryUnaryMultiCallable[_conversation_pb2.GetConversationRequest, _conversation_pb2.GetConversationResponse]  # type: ignore[assignment]
-    """GetConversation gives a conversation with a page of its turns, oldest first.
+    """GetConversation gives a conversation with a page of its turns, oldest first, those
+    of all branches.
 
     Fails with NOT_FOUND (CONVERSATION_NOT_FOUND), INVALID_ARGUMENT (CURSOR_INVALID).
     """
     ListConversations: _aio.UnaryUnaryMultiCallable[_conversation_pb2.ListConversationsRequest, _conversation_pb2.ListConversationsResponse]  # type: ignore[assignment]
     """ListConversations gives a page of the person's conversations, newest activity
-    first. A page stays stable while new turns arrive.
+    first. Pages show the order of the moment at which the first one was read: nothing
+    moves from one page to another while new turns arrive.
 
     Fails with INVALID_ARGUMENT (CURSOR_INVALID).
     """
+    RenameConversation: _aio.UnaryUnaryMultiCallable[_conversation_pb2.RenameConversationRequest, _conversation_pb2.RenameConversationResponse]  # type: ignore[assignment]
+    """RenameConversation sets the title, 1 to 200 characters.
+
+    Fails with NOT_FOUND (CONVERSATION_NOT_FOUND).
+    """
+    DeleteConversation: _aio.UnaryUnaryMultiCallable[_conversation_pb2.DeleteConversationRequest, _conversation_pb2.DeleteConversationResponse]  # type: ignore[assignment]
+    """DeleteConversation hides a conversation and its share links, and destroys it when
+    the time to restore it is over. A turn under way is still stored.
+
+    Fails with NOT_FOUND (CONVERSATION_NOT_FOUND), also when it is deleted already.
+    """
+    RestoreConversation: _aio.UnaryUnaryMultiCallable[_conversation_pb2.RestoreConversationRequest, _conversation_pb2.RestoreConversationResponse]  # type: ignore[assignment]
+    """RestoreConversation undoes DeleteConversation. One that is not deleted is no error.
+
+    Fails with NOT_FOUND (CONVERSATION_NOT_FOUND).
+    """
+    EraseTurn: _aio.UnaryUnaryMultiCallable[_conversation_pb2.EraseTurnRequest, _conversation_pb2.EraseTurnResponse]  # type: ignore[assignment]
+    """EraseTurn destroys a turn's question and answer. The turn, its digests and the hash
+    chain stay. Repeating it is no error.
+
+    Fails with NOT_FOUND (CONVERSATION_NOT_FOUND, TURN_NOT_FOUND).
+    """
+    SearchTurns: _aio.UnaryUnaryMultiCallable[_conversation_pb2.SearchTurnsRequest, _conversation_pb2.SearchTurnsResponse]  # type: ignore[assignment]
+    """SearchTurns finds turns of the person's own conversations by words in question or
+    answer, newest first. Words are stemmed in Portuguese and English, accents may be
+    left out, quotation marks keep words together, "or" and "-" work as on the web. A turn
+    is found a few seconds after it was stored.
+
+    Fails with INVALID_ARGUMENT (CURSOR_INVALID).
+    """
+    ExportConversation: _aio.UnaryStreamMultiCallable[_conversation_pb2.ExportConversationRequest, _conversation_pb2.ExportConversationResponse]  # type: ignore[assignment]
+    """ExportConversation streams a document with every turn there is when it begins, in
+    pieces of at most 64 KiB to be joined.
+
+    Fails with NOT_FOUND (CONVERSATION_NOT_FOUND).
+    """
+    CreateShare: _aio.UnaryUnaryMultiCallable[_conversation_pb2.CreateShareRequest, _conversation_pb2.CreateShareResponse]  # type: ignore[assignment]
+    """CreateShare makes an unguessable link to what a conversation holds now, for reading
+    only; what is said later is not shown. The secret is given once and kept as a digest.
+
+    Fails with NOT_FOUND (CONVERSATION_NOT_FOUND), FAILED_PRECONDITION (LIMIT_REACHED:
+    100 links to one conversation).
+    """
+    ListShares: _aio.UnaryUnaryMultiCallable[_conversation_pb2.ListSharesRequest, _conversation_pb2.ListSharesResponse]  # type: ignore[assignment]
+    """ListShares gives the links to a conversation that work, newest first.
+
+    Fails with NOT_FOUND (CONVERSATION_NOT_FOUND).
+    """
+    WithdrawShare: _aio.UnaryUnaryMultiCallable[_conversation_pb2.WithdrawShareRequest, _conversation_pb2.WithdrawShareResponse]  # type: ignore[assignment]
+    """WithdrawShare ends a link at once.
+
+    Fails with NOT_FOUND (SHARE_NOT_FOUND).
+    """
+    GetSharedConversation: _aio.UnaryUnaryMultiCallable[_conversation_pb2.GetSharedConversationRequest, _conversation_pb2.GetSharedConversationResponse]  # type: ignore[assignment]
+    """GetSharedConversation reads by a link's secret; nobody has to be signed in.
+
+    Fails with NOT_FOUND (SHARE_NOT_FOUND: unknown, withdrawn or deleted),
+    INVALID_ARGUMENT (CURSOR_INVALID).
+    """
+    SetRetention: _aio.UnaryUnaryMultiCallable[_conversation_pb2.SetRetentionRequest, _conversation_pb2.SetRetentionResponse]  # type: ignore[assignment]
+    """SetRetention says how long the tenant's conversations live without activity."""
 
 class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
     """ConversationService keeps conversations. A conversation belongs to one person of
     one tenant; to everybody else it does not exist (CONVERSATION_NOT_FOUND).
 
-    Every call can fail with UNAVAILABLE (STORE_UNAVAILABLE). Reads never wait for turns.
+    Every call can fail with UNAVAILABLE (STORE_UNAVAILABLE, with RetryInfo) and
+    INVALID_ARGUMENT (INVALID_ARGUMENT: the message names the field). Reads never wait
+    for turns.
     """
 
     @_abc_1.abstractmethod
@@ -107,7 +239,8 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _conversation_pb2.GetConversationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_conversation_pb2.GetConversationResponse, _abc.Awaitable[_conversation_pb2.GetConversationResponse]]:
-        """GetConversation gives a conversation with a page of its turns, oldest first.
+        """GetConversation gives a conversation with a page of its turns, oldest first, those
+        of all branches.
 
         Fails with NOT_FOUND (CONVERSATION_NOT_FOUND), INVALID_ARGUMENT (CURSOR_INVALID).
         """
@@ -119,9 +252,137 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_conversation_pb2.ListConversationsResponse, _abc.Awaitable[_conversation_pb2.ListConversationsResponse]]:
         """ListConversations gives a page of the person's conversations, newest activity
-        first. A page stays stable while new turns arrive.
+        first. Pages show the order of the moment at which the first one was read: nothing
+        moves from one page to another while new turns arrive.
 
         Fails with INVALID_ARGUMENT (CURSOR_INVALID).
         """
+
+    @_abc_1.abstractmethod
+    def RenameConversation(
+        self,
+        request: _conversation_pb2.RenameConversationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_pb2.RenameConversationResponse, _abc.Awaitable[_conversation_pb2.RenameConversationResponse]]:
+        """RenameConversation sets the title, 1 to 200 characters.
+
+        Fails with NOT_FOUND (CONVERSATION_NOT_FOUND).
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteConversation(
+        self,
+        request: _conversation_pb2.DeleteConversationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_pb2.DeleteConversationResponse, _abc.Awaitable[_conversation_pb2.DeleteConversationResponse]]:
+        """DeleteConversation hides a conversation and its share links, and destroys it when
+        the time to restore it is over. A turn under way is still stored.
+
+        Fails with NOT_FOUND (CONVERSATION_NOT_FOUND), also when it is deleted already.
+        """
+
+    @_abc_1.abstractmethod
+    def RestoreConversation(
+        self,
+        request: _conversation_pb2.RestoreConversationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_pb2.RestoreConversationResponse, _abc.Awaitable[_conversation_pb2.RestoreConversationResponse]]:
+        """RestoreConversation undoes DeleteConversation. One that is not deleted is no error.
+
+        Fails with NOT_FOUND (CONVERSATION_NOT_FOUND).
+        """
+
+    @_abc_1.abstractmethod
+    def EraseTurn(
+        self,
+        request: _conversation_pb2.EraseTurnRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_pb2.EraseTurnResponse, _abc.Awaitable[_conversation_pb2.EraseTurnResponse]]:
+        """EraseTurn destroys a turn's question and answer. The turn, its digests and the hash
+        chain stay. Repeating it is no error.
+
+        Fails with NOT_FOUND (CONVERSATION_NOT_FOUND, TURN_NOT_FOUND).
+        """
+
+    @_abc_1.abstractmethod
+    def SearchTurns(
+        self,
+        request: _conversation_pb2.SearchTurnsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_pb2.SearchTurnsResponse, _abc.Awaitable[_conversation_pb2.SearchTurnsResponse]]:
+        """SearchTurns finds turns of the person's own conversations by words in question or
+        answer, newest first. Words are stemmed in Portuguese and English, accents may be
+        left out, quotation marks keep words together, "or" and "-" work as on the web. A turn
+        is found a few seconds after it was stored.
+
+        Fails with INVALID_ARGUMENT (CURSOR_INVALID).
+        """
+
+    @_abc_1.abstractmethod
+    def ExportConversation(
+        self,
+        request: _conversation_pb2.ExportConversationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_conversation_pb2.ExportConversationResponse], _abc.AsyncIterator[_conversation_pb2.ExportConversationResponse]]:
+        """ExportConversation streams a document with every turn there is when it begins, in
+        pieces of at most 64 KiB to be joined.
+
+        Fails with NOT_FOUND (CONVERSATION_NOT_FOUND).
+        """
+
+    @_abc_1.abstractmethod
+    def CreateShare(
+        self,
+        request: _conversation_pb2.CreateShareRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_pb2.CreateShareResponse, _abc.Awaitable[_conversation_pb2.CreateShareResponse]]:
+        """CreateShare makes an unguessable link to what a conversation holds now, for reading
+        only; what is said later is not shown. The secret is given once and kept as a digest.
+
+        Fails with NOT_FOUND (CONVERSATION_NOT_FOUND), FAILED_PRECONDITION (LIMIT_REACHED:
+        100 links to one conversation).
+        """
+
+    @_abc_1.abstractmethod
+    def ListShares(
+        self,
+        request: _conversation_pb2.ListSharesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_pb2.ListSharesResponse, _abc.Awaitable[_conversation_pb2.ListSharesResponse]]:
+        """ListShares gives the links to a conversation that work, newest first.
+
+        Fails with NOT_FOUND (CONVERSATION_NOT_FOUND).
+        """
+
+    @_abc_1.abstractmethod
+    def WithdrawShare(
+        self,
+        request: _conversation_pb2.WithdrawShareRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_pb2.WithdrawShareResponse, _abc.Awaitable[_conversation_pb2.WithdrawShareResponse]]:
+        """WithdrawShare ends a link at once.
+
+        Fails with NOT_FOUND (SHARE_NOT_FOUND).
+        """
+
+    @_abc_1.abstractmethod
+    def GetSharedConversation(
+        self,
+        request: _conversation_pb2.GetSharedConversationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_pb2.GetSharedConversationResponse, _abc.Awaitable[_conversation_pb2.GetSharedConversationResponse]]:
+        """GetSharedConversation reads by a link's secret; nobody has to be signed in.
+
+        Fails with NOT_FOUND (SHARE_NOT_FOUND: unknown, withdrawn or deleted),
+        INVALID_ARGUMENT (CURSOR_INVALID).
+        """
+
+    @_abc_1.abstractmethod
+    def SetRetention(
+        self,
+        request: _conversation_pb2.SetRetentionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_pb2.SetRetentionResponse, _abc.Awaitable[_conversation_pb2.SetRetentionResponse]]:
+        """SetRetention says how long the tenant's conversations live without activity."""
 
 def add_ConversationServiceServicer_to_server(servicer: ConversationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -26,37 +26,61 @@ from focus.chat.v1 import chat_pb2 as focus_dot_chat_dot_v1_dot_chat__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x66ocus/session/v1/turn.proto\x12\x10\x66ocus.session.v1\x1a\x18\x66ocus/chat/v1/chat.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdf\x01\n\x04Turn\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\x03\x12\x10\n\x08question\x18\x03 \x01(\t\x12*\n\x07outcome\x18\x04 \x01(\x0e\x32\x19.focus.session.v1.Outcome\x12%\n\x06\x61nswer\x18\x05 \x01(\x0b\x32\x15.focus.chat.v1.Answer\x12\x16\n\x0e\x66\x61ilure_reason\x18\x06 \x01(\t\x12.\n\ncreated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04hash\x18\x08 \x01(\t\"\xcb\x01\n\x10\x42\x65ginTurnRequest\x12+\n\tprincipal\x18\x01 \x01(\x0b\x32\x18.focus.chat.v1.Principal\x12\x17\n\x0f\x63onversation_id\x18\x02 \x01(\t\x12\x11\n\tholder_id\x18\x03 \x01(\t\x12\x0f\n\x07turn_id\x18\x04 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x05 \x01(\t\x12\x16\n\x0erequest_digest\x18\x06 \x01(\x0c\x12\x1c\n\x14history_token_budget\x18\x07 \x01(\x05\"\xe1\x01\n\x11\x42\x65ginTurnResponse\x12,\n\x05\x62\x65gun\x18\x01 \x01(\x0b\x32\x1b.focus.session.v1.BegunTurnH\x00\x12<\n\x06queued\x18\x02 \x01(\x0b\x32*.focus.session.v1.BeginTurnResponse.QueuedH\x00\x12*\n\x08replayed\x18\x03 \x01(\x0b\x32\x16.focus.session.v1.TurnH\x00\x1a*\n\x06Queued\x12\x0e\n\x06ticket\x18\x01 \x01(\t\x12\x10\n\x08position\x18\x02 \x01(\x05\x42\x08\n\x06result\"v\n\tBegunTurn\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x02 \x01(\x03\x12\'\n\x07history\x18\x03 \x03(\x0b\x32\x16.focus.chat.v1.Message\x12\x13\n\x0bhistory_cut\x18\x04 \x01(\x08\x12\x0b\n\x03seq\x18\x05 \x01(\x03\"h\n\x10\x41waitTurnRequest\x12+\n\tprincipal\x18\x01 \x01(\x0b\x32\x18.focus.chat.v1.Principal\x12\x17\n\x0f\x63onversation_id\x18\x02 \x01(\t\x12\x0e\n\x06ticket\x18\x03 \x01(\t\"^\n\x11\x41waitTurnResponse\x12\x12\n\x08position\x18\x01 \x01(\x05H\x00\x12,\n\x05\x62\x65gun\x18\x02 \x01(\x0b\x32\x1b.focus.session.v1.BegunTurnH\x00\x42\x07\n\x05\x65vent\"\x89\x02\n\x11\x43ommitTurnRequest\x12+\n\tprincipal\x18\x01 \x01(\x0b\x32\x18.focus.chat.v1.Principal\x12\x17\n\x0f\x63onversation_id\x18\x02 \x01(\t\x12\x11\n\tholder_id\x18\x03 \x01(\t\x12\x0f\n\x07turn_id\x18\x04 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x05 \x01(\x03\x12\x10\n\x08question\x18\x06 \x01(\t\x12*\n\x07outcome\x18\x07 \x01(\x0e\x32\x19.focus.session.v1.Outcome\x12%\n\x06\x61nswer\x18\x08 \x01(\x0b\x32\x15.focus.chat.v1.Answer\x12\x16\n\x0e\x66\x61ilure_reason\x18\t \x01(\t\":\n\x12\x43ommitTurnResponse\x12$\n\x04turn\x18\x01 \x01(\x0b\x32\x16.focus.session.v1.Turn\"\'\n\x12RenewHolderRequest\x12\x11\n\tholder_id\x18\x01 \x01(\t\"\x15\n\x13RenewHolderResponse*b\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x12\n\x0eOUTCOME_ANSWER\x10\x01\x12\x13\n\x0fOUTCOME_FAILURE\x10\x02\x12\x15\n\x11OUTCOME_CANCELLED\x10\x03\x32\xf0\x02\n\x0bTurnService\x12T\n\tBeginTurn\x12\".focus.session.v1.BeginTurnRequest\x1a#.focus.session.v1.BeginTurnResponse\x12V\n\tAwaitTurn\x12\".focus.session.v1.AwaitTurnRequest\x1a#.focus.session.v1.AwaitTurnResponse0\x01\x12W\n\nCommitTurn\x12#.focus.session.v1.CommitTurnRequest\x1a$.focus.session.v1.CommitTurnResponse\x12Z\n\x0bRenewHolder\x12$.focus.session.v1.RenewHolderRequest\x1a%.focus.session.v1.RenewHolderResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x66ocus/session/v1/turn.proto\x12\x10\x66ocus.session.v1\x1a\x18\x66ocus/chat/v1/chat.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf6\x02\n\x04Turn\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\x03\x12\x10\n\x08question\x18\x03 \x01(\t\x12*\n\x07outcome\x18\x04 \x01(\x0e\x32\x19.focus.session.v1.Outcome\x12%\n\x06\x61nswer\x18\x05 \x01(\x0b\x32\x15.focus.chat.v1.Answer\x12\x16\n\x0e\x66\x61ilure_reason\x18\x06 \x01(\t\x12.\n\ncreated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04hash\x18\x08 \x01(\t\x12\x16\n\x0eparent_turn_id\x18\t \x01(\t\x12\x15\n\rprevious_hash\x18\n \x01(\t\x12\x17\n\x0fquestion_sha256\x18\x0b \x01(\x0c\x12\x15\n\ranswer_sha256\x18\x0c \x01(\x0c\x12\x0e\n\x06\x65rased\x18\r \x01(\x08\x12\r\n\x05\x66\x65nce\x18\x0e \x01(\x03\x12\x17\n\x0f\x66\x61ilure_message\x18\x0f \x01(\t\"\xfd\x01\n\x10\x42\x65ginTurnRequest\x12+\n\tprincipal\x18\x01 \x01(\x0b\x32\x18.focus.chat.v1.Principal\x12\x17\n\x0f\x63onversation_id\x18\x02 \x01(\t\x12\x11\n\tholder_id\x18\x03 \x01(\t\x12\x0f\n\x07turn_id\x18\x04 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x05 \x01(\t\x12\x16\n\x0erequest_digest\x18\x06 \x01(\x0c\x12\x1c\n\x14history_token_budget\x18\x07 \x01(\x05\x12\x16\n\x0eparent_turn_id\x18\x08 \x01(\t\x12\x18\n\x10replaces_turn_id\x18\t \x01(\t\"\xe1\x01\n\x11\x42\x65ginTurnResponse\x12,\n\x05\x62\x65gun\x18\x01 \x01(\x0b\x32\x1b.focus.session.v1.BegunTurnH\x00\x12<\n\x06queued\x18\x02 \x01(\x0b\x32*.focus.session.v1.BeginTurnResponse.QueuedH\x00\x12*\n\x08replayed\x18\x03 \x01(\x0b\x32\x16.focus.session.v1.TurnH\x00\x1a*\n\x06Queued\x12\x0e\n\x06ticket\x18\x01 \x01(\t\x12\x10\n\x08position\x18\x02 \x01(\x05\x42\x08\n\x06result\"\xa9\x01\n\tBegunTurn\x12\x0f\n\x07turn_id\x18\x01 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x02 \x01(\x03\x12\'\n\x07history\x18\x03 \x03(\x0b\x32\x16.focus.chat.v1.Message\x12\x13\n\x0bhistory_cut\x18\x04 \x01(\x08\x12\x0b\n\x03seq\x18\x05 \x01(\x03\x12\x16\n\x0eparent_turn_id\x18\x06 \x01(\t\x12\x19\n\x11replaced_question\x18\x07 \x01(\t\"h\n\x10\x41waitTurnRequest\x12+\n\tprincipal\x18\x01 \x01(\x0b\x32\x18.focus.chat.v1.Principal\x12\x17\n\x0f\x63onversation_id\x18\x02 \x01(\t\x12\x0e\n\x06ticket\x18\x03 \x01(\t\"\x8a\x01\n\x11\x41waitTurnResponse\x12\x12\n\x08position\x18\x01 \x01(\x05H\x00\x12,\n\x05\x62\x65gun\x18\x02 \x01(\x0b\x32\x1b.focus.session.v1.BegunTurnH\x00\x12*\n\x08replayed\x18\x03 \x01(\x0b\x32\x16.focus.session.v1.TurnH\x00\x42\x07\n\x05\x65vent\"\xa2\x02\n\x11\x43ommitTurnRequest\x12+\n\tprincipal\x18\x01 \x01(\x0b\x32\x18.focus.chat.v1.Principal\x12\x17\n\x0f\x63onversation_id\x18\x02 \x01(\t\x12\x11\n\tholder_id\x18\x03 \x01(\t\x12\x0f\n\x07turn_id\x18\x04 \x01(\t\x12\r\n\x05\x66\x65nce\x18\x05 \x01(\x03\x12\x10\n\x08question\x18\x06 \x01(\t\x12*\n\x07outcome\x18\x07 \x01(\x0e\x32\x19.focus.session.v1.Outcome\x12%\n\x06\x61nswer\x18\x08 \x01(\x0b\x32\x15.focus.chat.v1.Answer\x12\x16\n\x0e\x66\x61ilure_reason\x18\t \x01(\t\x12\x17\n\x0f\x66\x61ilure_message\x18\n \x01(\t\":\n\x12\x43ommitTurnResponse\x12$\n\x04turn\x18\x01 \x01(\x0b\x32\x16.focus.session.v1.Turn\"~\n\x12\x41\x62\x61ndonTurnRequest\x12+\n\tprincipal\x18\x01 \x01(\x0b\x32\x18.focus.chat.v1.Principal\x12\x17\n\x0f\x63onversation_id\x18\x02 \x01(\t\x12\x11\n\tholder_id\x18\x03 \x01(\t\x12\x0f\n\x07turn_id\x18\x04 \x01(\t\"\x15\n\x13\x41\x62\x61ndonTurnResponse\"\'\n\x12RenewHolderRequest\x12\x11\n\tholder_id\x18\x01 \x01(\t\"\x15\n\x13RenewHolderResponse\")\n\x14ReleaseHolderRequest\x12\x11\n\tholder_id\x18\x01 \x01(\t\"\x17\n\x15ReleaseHolderResponse\"\x9f\x01\n\nAskOutcome\x12*\n\x07outcome\x18\x01 \x01(\x0e\x32\x19.focus.session.v1.Outcome\x12%\n\x06\x61nswer\x18\x02 \x01(\x0b\x32\x15.focus.chat.v1.Answer\x12\x16\n\x0e\x66\x61ilure_reason\x18\x03 \x01(\t\x12\x17\n\x0f\x66\x61ilure_message\x18\x04 \x01(\t\x12\r\n\x05\x65xtra\x18\x05 \x01(\x0c\"\xa1\x01\n\x0f\x42\x65ginAskRequest\x12+\n\tprincipal\x18\x01 \x01(\x0b\x32\x18.focus.chat.v1.Principal\x12\x11\n\tholder_id\x18\x02 \x01(\t\x12\x0e\n\x06\x61sk_id\x18\x03 \x01(\t\x12\r\n\x05route\x18\x04 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x05 \x01(\t\x12\x16\n\x0erequest_digest\x18\x06 \x01(\x0c\"\x98\x01\n\x10\x42\x65ginAskResponse\x12<\n\x05\x62\x65gun\x18\x01 \x01(\x0b\x32+.focus.session.v1.BeginAskResponse.BegunAskH\x00\x12\x30\n\x08replayed\x18\x02 \x01(\x0b\x32\x1c.focus.session.v1.AskOutcomeH\x00\x1a\n\n\x08\x42\x65gunAskB\x08\n\x06result\"~\n\x10\x43ommitAskRequest\x12+\n\tprincipal\x18\x01 \x01(\x0b\x32\x18.focus.chat.v1.Principal\x12\x0e\n\x06\x61sk_id\x18\x02 \x01(\t\x12-\n\x07outcome\x18\x03 \x01(\x0b\x32\x1c.focus.session.v1.AskOutcome\"B\n\x11\x43ommitAskResponse\x12-\n\x07outcome\x18\x01 \x01(\x0b\x32\x1c.focus.session.v1.AskOutcome\"P\n\x11\x41\x62\x61ndonAskRequest\x12+\n\tprincipal\x18\x01 \x01(\x0b\x32\x18.focus.chat.v1.Principal\x12\x0e\n\x06\x61sk_id\x18\x02 \x01(\t\"\x14\n\x12\x41\x62\x61ndonAskResponse*b\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x12\n\x0eOUTCOME_ANSWER\x10\x01\x12\x13\n\x0fOUTCOME_FAILURE\x10\x02\x12\x15\n\x11OUTCOME_CANCELLED\x10\x03\x32\xb0\x06\n\x0bTurnService\x12T\n\tBeginTurn\x12\".focus.session.v1.BeginTurnRequest\x1a#.focus.session.v1.BeginTurnResponse\x12V\n\tAwaitTurn\x12\".focus.session.v1.AwaitTurnRequest\x1a#.focus.session.v1.AwaitTurnResponse0\x01\x12W\n\nCommitTurn\x12#.focus.session.v1.CommitTurnRequest\x1a$.focus.session.v1.CommitTurnResponse\x12Z\n\x0b\x41\x62\x61ndonTurn\x12$.focus.session.v1.AbandonTurnRequest\x1a%.focus.session.v1.AbandonTurnResponse\x12Z\n\x0bRenewHolder\x12$.focus.session.v1.RenewHolderRequest\x1a%.focus.session.v1.RenewHolderResponse\x12`\n\rReleaseHolder\x12&.focus.session.v1.ReleaseHolderRequest\x1a\'.focus.session.v1.ReleaseHolderResponse\x12Q\n\x08\x42\x65ginAsk\x12!.focus.session.v1.BeginAskRequest\x1a\".focus.session.v1.BeginAskResponse\x12T\n\tCommitAsk\x12\".focus.session.v1.CommitAskRequest\x1a#.focus.session.v1.CommitAskResponse\x12W\n\nAbandonAsk\x12#.focus.session.v1.AbandonAskRequest\x1a$.focus.session.v1.AbandonAskResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'focus.session.v1.turn_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OUTCOME']._serialized_start=1482
-  _globals['_OUTCOME']._serialized_end=1580
+  _globals['_OUTCOME']._serialized_start=2805
+  _globals['_OUTCOME']._serialized_end=2903
   _globals['_TURN']._serialized_start=109
-  _globals['_TURN']._serialized_end=332
-  _globals['_BEGINTURNREQUEST']._serialized_start=335
-  _globals['_BEGINTURNREQUEST']._serialized_end=538
-  _globals['_BEGINTURNRESPONSE']._serialized_start=541
-  _globals['_BEGINTURNRESPONSE']._serialized_end=766
-  _globals['_BEGINTURNRESPONSE_QUEUED']._serialized_start=714
-  _globals['_BEGINTURNRESPONSE_QUEUED']._serialized_end=756
-  _globals['_BEGUNTURN']._serialized_start=768
-  _globals['_BEGUNTURN']._serialized_end=886
-  _globals['_AWAITTURNREQUEST']._serialized_start=888
-  _globals['_AWAITTURNREQUEST']._serialized_end=992
-  _globals['_AWAITTURNRESPONSE']._serialized_start=994
-  _globals['_AWAITTURNRESPONSE']._serialized_end=1088
-  _globals['_COMMITTURNREQUEST']._serialized_start=1091
-  _globals['_COMMITTURNREQUEST']._serialized_end=1356
-  _globals['_COMMITTURNRESPONSE']._serialized_start=1358
-  _globals['_COMMITTURNRESPONSE']._serialized_end=1416
-  _globals['_RENEWHOLDERREQUEST']._serialized_start=1418
-  _globals['_RENEWHOLDERREQUEST']._serialized_end=1457
-  _globals['_RENEWHOLDERRESPONSE']._serialized_start=1459
-  _globals['_RENEWHOLDERRESPONSE']._serialized_end=1480
-  _globals['_TURNSERVICE']._serialized_start=1583
-  _globals['_TURNSERVICE']._serialized_end=1951
+  _globals['_TURN']._serialized_end=483
+  _globals['_BEGINTURNREQUEST']._serialized_start=486
+  _globals['_BEGINTURNREQUEST']._serialized_end=739
+  _globals['_BEGINTURNRESPONSE']._serialized_start=742
+  _globals['_BEGINTURNRESPONSE']._serialized_end=967
+  _globals['_BEGINTURNRESPONSE_QUEUED']._serialized_start=915
+  _globals['_BEGINTURNRESPONSE_QUEUED']._serialized_end=957
+  _globals['_BEGUNTURN']._serialized_start=970
+  _globals['_BEGUNTURN']._serialized_end=1139
+  _globals['_AWAITTURNREQUEST']._serialized_start=1141
+  _globals['_AWAITTURNREQUEST']._serialized_end=1245
+  _globals['_AWAITTURNRESPONSE']._serialized_start=1248
+  _globals['_AWAITTURNRESPONSE']._serialized_end=1386
+  _globals['_COMMITTURNREQUEST']._serialized_start=1389
+  _globals['_COMMITTURNREQUEST']._serialized_end=1679
+  _globals['_COMMITTURNRESPONSE']._serialized_start=1681
+  _globals['_COMMITTURNRESPONSE']._serialized_end=1739
+  _globals['_ABANDONTURNREQUEST']._serialized_start=1741
+  _globals['_ABANDONTURNREQUEST']._serialized_end=1867
+  _globals['_ABANDONTURNRESPONSE']._serialized_start=1869
+  _globals['_ABANDONTURNRESPONSE']._serialized_end=1890
+  _globals['_RENEWHOLDERREQUEST']._serialized_start=1892
+  _globals['_RENEWHOLDERREQUEST']._serialized_end=1931
+  _globals['_RENEWHOLDERRESPONSE']._serialized_start=1933
+  _globals['_RENEWHOLDERRESPONSE']._serialized_end=1954
+  _globals['_RELEASEHOLDERREQUEST']._serialized_start=1956
+  _globals['_RELEASEHOLDERREQUEST']._serialized_end=1997
+  _globals['_RELEASEHOLDERRESPONSE']._serialized_start=1999
+  _globals['_RELEASEHOLDERRESPONSE']._serialized_end=2022
+  _globals['_ASKOUTCOME']._serialized_start=2025
+  _globals['_ASKOUTCOME']._serialized_end=2184
+  _globals['_BEGINASKREQUEST']._serialized_start=2187
+  _globals['_BEGINASKREQUEST']._serialized_end=2348
+  _globals['_BEGINASKRESPONSE']._serialized_start=2351
+  _globals['_BEGINASKRESPONSE']._serialized_end=2503
+  _globals['_BEGINASKRESPONSE_BEGUNASK']._serialized_start=2483
+  _globals['_BEGINASKRESPONSE_BEGUNASK']._serialized_end=2493
+  _globals['_COMMITASKREQUEST']._serialized_start=2505
+  _globals['_COMMITASKREQUEST']._serialized_end=2631
+  _globals['_COMMITASKRESPONSE']._serialized_start=2633
+  _globals['_COMMITASKRESPONSE']._serialized_end=2699
+  _globals['_ABANDONASKREQUEST']._serialized_start=2701
+  _globals['_ABANDONASKREQUEST']._serialized_end=2781
+  _globals['_ABANDONASKRESPONSE']._serialized_start=2783
+  _globals['_ABANDONASKRESPONSE']._serialized_end=2803
+  _globals['_TURNSERVICE']._serialized_start=2906
+  _globals['_TURNSERVICE']._serialized_end=3722
 # @@protoc_insertion_point(module_scope)

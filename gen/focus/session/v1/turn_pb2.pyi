@@ -61,6 +61,13 @@ class Turn(_message.Message):
     FAILURE_REASON_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     HASH_FIELD_NUMBER: _builtins.int
+    PARENT_TURN_ID_FIELD_NUMBER: _builtins.int
+    PREVIOUS_HASH_FIELD_NUMBER: _builtins.int
+    QUESTION_SHA256_FIELD_NUMBER: _builtins.int
+    ANSWER_SHA256_FIELD_NUMBER: _builtins.int
+    ERASED_FIELD_NUMBER: _builtins.int
+    FENCE_FIELD_NUMBER: _builtins.int
+    FAILURE_MESSAGE_FIELD_NUMBER: _builtins.int
     turn_id: _builtins.str
     """UUID."""
     seq: _builtins.int
@@ -70,7 +77,28 @@ class Turn(_message.Message):
     failure_reason: _builtins.str
     """Name of the ErrorReason, for failures."""
     hash: _builtins.str
-    """SHA-256 over the previous turn's hash and this turn's digests, in hexadecimal digits."""
+    """SHA-256(previous_hash | seq as 8 bytes, big-endian | digest), in hexadecimal digits,
+    where digest is SHA-256(turn_id's 16 bytes | outcome as 1 byte | question_sha256 |
+    answer_sha256). It covers digests, so that it survives the erasing of a text.
+    """
+    parent_turn_id: _builtins.str
+    """The turn that this one follows; empty: it opens the conversation. Several turns that
+    follow the same one are branches.
+    """
+    previous_hash: _builtins.str
+    """The hash of turn seq - 1, in hexadecimal digits; of the first turn: SHA-256 of the
+    conversation's UUID (16 bytes).
+    """
+    question_sha256: _builtins.bytes
+    """SHA-256 of the question in UTF-8, as it was before it was erased."""
+    answer_sha256: _builtins.bytes
+    """SHA-256 of the answer's text in UTF-8, as it was before it was erased."""
+    erased: _builtins.bool
+    """True when the texts were erased."""
+    fence: _builtins.int
+    """The fence under which it was stored; never smaller than that of an earlier turn."""
+    failure_message: _builtins.str
+    """For failures: the sentence that the caller was told."""
     @_builtins.property
     def answer(self) -> _chat_pb2.Answer:
         """Empty but for the usage where the outcome is a failure."""
@@ -88,10 +116,17 @@ class Turn(_message.Message):
         failure_reason: _builtins.str = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
         hash: _builtins.str = ...,
+        parent_turn_id: _builtins.str = ...,
+        previous_hash: _builtins.str = ...,
+        question_sha256: _builtins.bytes = ...,
+        answer_sha256: _builtins.bytes = ...,
+        erased: _builtins.bool = ...,
+        fence: _builtins.int = ...,
+        failure_message: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "created_at", b"created_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "created_at", b"created_at", "failure_reason", b"failure_reason", "hash", b"hash", "outcome", b"outcome", "question", b"question", "seq", b"seq", "turn_id", b"turn_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "answer_sha256", b"answer_sha256", "created_at", b"created_at", "erased", b"erased", "failure_message", b"failure_message", "failure_reason", b"failure_reason", "fence", b"fence", "hash", b"hash", "outcome", b"outcome", "parent_turn_id", b"parent_turn_id", "previous_hash", b"previous_hash", "question", b"question", "question_sha256", b"question_sha256", "seq", b"seq", "turn_id", b"turn_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -108,6 +143,8 @@ class BeginTurnRequest(_message.Message):
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
     REQUEST_DIGEST_FIELD_NUMBER: _builtins.int
     HISTORY_TOKEN_BUDGET_FIELD_NUMBER: _builtins.int
+    PARENT_TURN_ID_FIELD_NUMBER: _builtins.int
+    REPLACES_TURN_ID_FIELD_NUMBER: _builtins.int
     conversation_id: _builtins.str
     holder_id: _builtins.str
     """UUID of the process that runs the flow."""
@@ -119,6 +156,12 @@ class BeginTurnRequest(_message.Message):
     """SHA-256 of the request, compared on a repeat; needed with a key."""
     history_token_budget: _builtins.int
     """At most this many tokens of history, whole turns, newest first; 0: the deployment's default."""
+    parent_turn_id: _builtins.str
+    """The turn to follow; empty: the newest turn. Not together with replaces_turn_id."""
+    replaces_turn_id: _builtins.str
+    """The turn to answer anew (regenerate) or to ask differently (edit and resend): the new
+    turn follows what that one followed, as a branch beside it.
+    """
     @_builtins.property
     def principal(self) -> _chat_pb2.Principal: ...
     def __init__(
@@ -131,10 +174,12 @@ class BeginTurnRequest(_message.Message):
         idempotency_key: _builtins.str = ...,
         request_digest: _builtins.bytes = ...,
         history_token_budget: _builtins.int = ...,
+        parent_turn_id: _builtins.str = ...,
+        replaces_turn_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["principal", b"principal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation_id", b"conversation_id", "history_token_budget", b"history_token_budget", "holder_id", b"holder_id", "idempotency_key", b"idempotency_key", "principal", b"principal", "request_digest", b"request_digest", "turn_id", b"turn_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation_id", b"conversation_id", "history_token_budget", b"history_token_budget", "holder_id", b"holder_id", "idempotency_key", b"idempotency_key", "parent_turn_id", b"parent_turn_id", "principal", b"principal", "replaces_turn_id", b"replaces_turn_id", "request_digest", b"request_digest", "turn_id", b"turn_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -206,6 +251,8 @@ class BegunTurn(_message.Message):
     HISTORY_FIELD_NUMBER: _builtins.int
     HISTORY_CUT_FIELD_NUMBER: _builtins.int
     SEQ_FIELD_NUMBER: _builtins.int
+    PARENT_TURN_ID_FIELD_NUMBER: _builtins.int
+    REPLACED_QUESTION_FIELD_NUMBER: _builtins.int
     turn_id: _builtins.str
     fence: _builtins.int
     """Grows with every lease of the conversation; CommitTurn must present it."""
@@ -213,6 +260,10 @@ class BegunTurn(_message.Message):
     """True when older turns were left out of the history."""
     seq: _builtins.int
     """The number that the turn will get."""
+    parent_turn_id: _builtins.str
+    """The turn that it follows; empty: none."""
+    replaced_question: _builtins.str
+    """The question of the turn that it replaces, for a caller that wants it answered anew."""
     @_builtins.property
     def history(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.Message]:
         """What was said before, oldest first, whole turns."""
@@ -225,10 +276,12 @@ class BegunTurn(_message.Message):
         history: _abc.Iterable[_chat_pb2.Message] | None = ...,
         history_cut: _builtins.bool = ...,
         seq: _builtins.int = ...,
+        parent_turn_id: _builtins.str = ...,
+        replaced_question: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fence", b"fence", "history", b"history", "history_cut", b"history_cut", "seq", b"seq", "turn_id", b"turn_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fence", b"fence", "history", b"history", "history_cut", b"history_cut", "parent_turn_id", b"parent_turn_id", "replaced_question", b"replaced_question", "seq", b"seq", "turn_id", b"turn_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -266,21 +319,27 @@ class AwaitTurnResponse(_message.Message):
 
     POSITION_FIELD_NUMBER: _builtins.int
     BEGUN_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
     position: _builtins.int
     """The place in the queue; 1 is next."""
     @_builtins.property
     def begun(self) -> Global___BegunTurn: ...
+    @_builtins.property
+    def replayed(self) -> Global___Turn:
+        """The outcome stored for this turn or its Idempotency-Key meanwhile."""
+
     def __init__(
         self,
         *,
         position: _builtins.int = ...,
         begun: Global___BegunTurn | None = ...,
+        replayed: Global___Turn | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["begun", b"begun", "event", b"event", "position", b"position"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["begun", b"begun", "event", b"event", "position", b"position", "replayed", b"replayed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["begun", b"begun", "event", b"event", "position", b"position"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begun", b"begun", "event", b"event", "position", b"position", "replayed", b"replayed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["position", "begun"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["position", "begun", "replayed"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -299,6 +358,7 @@ class CommitTurnRequest(_message.Message):
     OUTCOME_FIELD_NUMBER: _builtins.int
     ANSWER_FIELD_NUMBER: _builtins.int
     FAILURE_REASON_FIELD_NUMBER: _builtins.int
+    FAILURE_MESSAGE_FIELD_NUMBER: _builtins.int
     conversation_id: _builtins.str
     holder_id: _builtins.str
     turn_id: _builtins.str
@@ -306,6 +366,9 @@ class CommitTurnRequest(_message.Message):
     question: _builtins.str
     outcome: Global___Outcome.ValueType
     failure_reason: _builtins.str
+    """Name of the ErrorReason, for failures."""
+    failure_message: _builtins.str
+    """For failures: the sentence that the caller is told; at most 1,000 characters."""
     @_builtins.property
     def principal(self) -> _chat_pb2.Principal: ...
     @_builtins.property
@@ -322,10 +385,11 @@ class CommitTurnRequest(_message.Message):
         outcome: Global___Outcome.ValueType = ...,
         answer: _chat_pb2.Answer | None = ...,
         failure_reason: _builtins.str = ...,
+        failure_message: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "principal", b"principal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "conversation_id", b"conversation_id", "failure_reason", b"failure_reason", "fence", b"fence", "holder_id", b"holder_id", "outcome", b"outcome", "principal", b"principal", "question", b"question", "turn_id", b"turn_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "conversation_id", b"conversation_id", "failure_message", b"failure_message", "failure_reason", b"failure_reason", "fence", b"fence", "holder_id", b"holder_id", "outcome", b"outcome", "principal", b"principal", "question", b"question", "turn_id", b"turn_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -350,6 +414,50 @@ class CommitTurnResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CommitTurnResponse: _TypeAlias = CommitTurnResponse  # noqa: Y015
+
+@_typing.final
+class AbandonTurnRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    CONVERSATION_ID_FIELD_NUMBER: _builtins.int
+    HOLDER_ID_FIELD_NUMBER: _builtins.int
+    TURN_ID_FIELD_NUMBER: _builtins.int
+    conversation_id: _builtins.str
+    holder_id: _builtins.str
+    turn_id: _builtins.str
+    @_builtins.property
+    def principal(self) -> _chat_pb2.Principal: ...
+    def __init__(
+        self,
+        *,
+        principal: _chat_pb2.Principal | None = ...,
+        conversation_id: _builtins.str = ...,
+        holder_id: _builtins.str = ...,
+        turn_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["principal", b"principal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation_id", b"conversation_id", "holder_id", b"holder_id", "principal", b"principal", "turn_id", b"turn_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AbandonTurnRequest: _TypeAlias = AbandonTurnRequest  # noqa: Y015
+
+@_typing.final
+class AbandonTurnResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AbandonTurnResponse: _TypeAlias = AbandonTurnResponse  # noqa: Y015
 
 @_typing.final
 class RenewHolderRequest(_message.Message):
@@ -385,3 +493,247 @@ class RenewHolderResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RenewHolderResponse: _TypeAlias = RenewHolderResponse  # noqa: Y015
+
+@_typing.final
+class ReleaseHolderRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOLDER_ID_FIELD_NUMBER: _builtins.int
+    holder_id: _builtins.str
+    """UUID."""
+    def __init__(
+        self,
+        *,
+        holder_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["holder_id", b"holder_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseHolderRequest: _TypeAlias = ReleaseHolderRequest  # noqa: Y015
+
+@_typing.final
+class ReleaseHolderResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseHolderResponse: _TypeAlias = ReleaseHolderResponse  # noqa: Y015
+
+@_typing.final
+class AskOutcome(_message.Message):
+    """AskOutcome is how a stateless ask ended, kept for repeats with the same Idempotency-Key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    FAILURE_REASON_FIELD_NUMBER: _builtins.int
+    FAILURE_MESSAGE_FIELD_NUMBER: _builtins.int
+    EXTRA_FIELD_NUMBER: _builtins.int
+    outcome: Global___Outcome.ValueType
+    failure_reason: _builtins.str
+    """Name of the ErrorReason, for failures."""
+    failure_message: _builtins.str
+    """For failures: the sentence that the caller was told."""
+    extra: _builtins.bytes
+    """Whatever else the caller wants to say again, such as the answer's cache state; at
+    most 4,096 bytes, not looked at.
+    """
+    @_builtins.property
+    def answer(self) -> _chat_pb2.Answer:
+        """Empty but for the usage where the outcome is a failure."""
+
+    def __init__(
+        self,
+        *,
+        outcome: Global___Outcome.ValueType = ...,
+        answer: _chat_pb2.Answer | None = ...,
+        failure_reason: _builtins.str = ...,
+        failure_message: _builtins.str = ...,
+        extra: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "extra", b"extra", "failure_message", b"failure_message", "failure_reason", b"failure_reason", "outcome", b"outcome"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AskOutcome: _TypeAlias = AskOutcome  # noqa: Y015
+
+@_typing.final
+class BeginAskRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    HOLDER_ID_FIELD_NUMBER: _builtins.int
+    ASK_ID_FIELD_NUMBER: _builtins.int
+    ROUTE_FIELD_NUMBER: _builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    REQUEST_DIGEST_FIELD_NUMBER: _builtins.int
+    holder_id: _builtins.str
+    """UUID of the process that runs the flow."""
+    ask_id: _builtins.str
+    """UUID made by the caller; a repeat with the same one is the same ask."""
+    route: _builtins.str
+    """What the key belongs to beside the principal, such as "POST /v1/ask"; at most 255 characters."""
+    idempotency_key: _builtins.str
+    """1 to 255 characters."""
+    request_digest: _builtins.bytes
+    """SHA-256 of the request, compared on a repeat."""
+    @_builtins.property
+    def principal(self) -> _chat_pb2.Principal: ...
+    def __init__(
+        self,
+        *,
+        principal: _chat_pb2.Principal | None = ...,
+        holder_id: _builtins.str = ...,
+        ask_id: _builtins.str = ...,
+        route: _builtins.str = ...,
+        idempotency_key: _builtins.str = ...,
+        request_digest: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["principal", b"principal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ask_id", b"ask_id", "holder_id", b"holder_id", "idempotency_key", b"idempotency_key", "principal", b"principal", "request_digest", b"request_digest", "route", b"route"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BeginAskRequest: _TypeAlias = BeginAskRequest  # noqa: Y015
+
+@_typing.final
+class BeginAskResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class BegunAsk(_message.Message):
+        """BegunAsk says that the caller has the key and is to answer."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        def __init__(
+            self,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    BEGUN_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def begun(self) -> Global___BeginAskResponse.BegunAsk: ...
+    @_builtins.property
+    def replayed(self) -> Global___AskOutcome:
+        """The outcome stored for this Idempotency-Key before."""
+
+    def __init__(
+        self,
+        *,
+        begun: Global___BeginAskResponse.BegunAsk | None = ...,
+        replayed: Global___AskOutcome | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["begun", b"begun", "replayed", b"replayed", "result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begun", b"begun", "replayed", b"replayed", "result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["begun", "replayed"]  # noqa: Y015
+    _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
+
+Global___BeginAskResponse: _TypeAlias = BeginAskResponse  # noqa: Y015
+
+@_typing.final
+class CommitAskRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    ASK_ID_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    ask_id: _builtins.str
+    @_builtins.property
+    def principal(self) -> _chat_pb2.Principal: ...
+    @_builtins.property
+    def outcome(self) -> Global___AskOutcome: ...
+    def __init__(
+        self,
+        *,
+        principal: _chat_pb2.Principal | None = ...,
+        ask_id: _builtins.str = ...,
+        outcome: Global___AskOutcome | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "principal", b"principal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ask_id", b"ask_id", "outcome", b"outcome", "principal", b"principal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CommitAskRequest: _TypeAlias = CommitAskRequest  # noqa: Y015
+
+@_typing.final
+class CommitAskResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def outcome(self) -> Global___AskOutcome: ...
+    def __init__(
+        self,
+        *,
+        outcome: Global___AskOutcome | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CommitAskResponse: _TypeAlias = CommitAskResponse  # noqa: Y015
+
+@_typing.final
+class AbandonAskRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    ASK_ID_FIELD_NUMBER: _builtins.int
+    ask_id: _builtins.str
+    @_builtins.property
+    def principal(self) -> _chat_pb2.Principal: ...
+    def __init__(
+        self,
+        *,
+        principal: _chat_pb2.Principal | None = ...,
+        ask_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["principal", b"principal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ask_id", b"ask_id", "principal", b"principal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AbandonAskRequest: _TypeAlias = AbandonAskRequest  # noqa: Y015
+
+@_typing.final
+class AbandonAskResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AbandonAskResponse: _TypeAlias = AbandonAskResponse  # noqa: Y015

@@ -28,9 +28,11 @@ if _version_not_supported:
 class TurnServiceStub:
     """TurnService orders the turns of a conversation and stores them. The process that
     runs the flow is the holder of its leases: it keeps them all alive by RenewHolder
-    every 0.6 s; a lease lives while its holder's row does (2 s).
+    every 0.6 s; a lease lives while its holder's row does (2 s), and at most 15 minutes.
 
-    Every call can fail with UNAVAILABLE (STORE_UNAVAILABLE).
+    Every call can fail with UNAVAILABLE (STORE_UNAVAILABLE, with RetryInfo), within 1 s
+    when PostgreSQL is gone; whether the call had an effect is then unknown, and every
+    call here may be repeated as it was.
     """
 
     def __init__(self, channel):
@@ -54,28 +56,59 @@ class TurnServiceStub:
                 request_serializer=focus_dot_session_dot_v1_dot_turn__pb2.CommitTurnRequest.SerializeToString,
                 response_deserializer=focus_dot_session_dot_v1_dot_turn__pb2.CommitTurnResponse.FromString,
                 _registered_method=True)
+        self.AbandonTurn = channel.unary_unary(
+                '/focus.session.v1.TurnService/AbandonTurn',
+                request_serializer=focus_dot_session_dot_v1_dot_turn__pb2.AbandonTurnRequest.SerializeToString,
+                response_deserializer=focus_dot_session_dot_v1_dot_turn__pb2.AbandonTurnResponse.FromString,
+                _registered_method=True)
         self.RenewHolder = channel.unary_unary(
                 '/focus.session.v1.TurnService/RenewHolder',
                 request_serializer=focus_dot_session_dot_v1_dot_turn__pb2.RenewHolderRequest.SerializeToString,
                 response_deserializer=focus_dot_session_dot_v1_dot_turn__pb2.RenewHolderResponse.FromString,
+                _registered_method=True)
+        self.ReleaseHolder = channel.unary_unary(
+                '/focus.session.v1.TurnService/ReleaseHolder',
+                request_serializer=focus_dot_session_dot_v1_dot_turn__pb2.ReleaseHolderRequest.SerializeToString,
+                response_deserializer=focus_dot_session_dot_v1_dot_turn__pb2.ReleaseHolderResponse.FromString,
+                _registered_method=True)
+        self.BeginAsk = channel.unary_unary(
+                '/focus.session.v1.TurnService/BeginAsk',
+                request_serializer=focus_dot_session_dot_v1_dot_turn__pb2.BeginAskRequest.SerializeToString,
+                response_deserializer=focus_dot_session_dot_v1_dot_turn__pb2.BeginAskResponse.FromString,
+                _registered_method=True)
+        self.CommitAsk = channel.unary_unary(
+                '/focus.session.v1.TurnService/CommitAsk',
+                request_serializer=focus_dot_session_dot_v1_dot_turn__pb2.CommitAskRequest.SerializeToString,
+                response_deserializer=focus_dot_session_dot_v1_dot_turn__pb2.CommitAskResponse.FromString,
+                _registered_method=True)
+        self.AbandonAsk = channel.unary_unary(
+                '/focus.session.v1.TurnService/AbandonAsk',
+                request_serializer=focus_dot_session_dot_v1_dot_turn__pb2.AbandonAskRequest.SerializeToString,
+                response_deserializer=focus_dot_session_dot_v1_dot_turn__pb2.AbandonAskResponse.FromString,
                 _registered_method=True)
 
 
 class TurnServiceServicer:
     """TurnService orders the turns of a conversation and stores them. The process that
     runs the flow is the holder of its leases: it keeps them all alive by RenewHolder
-    every 0.6 s; a lease lives while its holder's row does (2 s).
+    every 0.6 s; a lease lives while its holder's row does (2 s), and at most 15 minutes.
 
-    Every call can fail with UNAVAILABLE (STORE_UNAVAILABLE).
+    Every call can fail with UNAVAILABLE (STORE_UNAVAILABLE, with RetryInfo), within 1 s
+    when PostgreSQL is gone; whether the call had an effect is then unknown, and every
+    call here may be repeated as it was.
     """
 
     def BeginTurn(self, request, context):
         """BeginTurn takes the conversation's lease, or a place in its queue. Repeated with
         the same turn_id by the same holder it gives the same lease again.
 
-        Fails with NOT_FOUND (CONVERSATION_NOT_FOUND), INVALID_ARGUMENT
-        (IDEMPOTENCY_KEY_REUSED), ABORTED (IDEMPOTENCY_IN_PROGRESS, with RetryInfo),
-        RESOURCE_EXHAUSTED (QUEUE_FULL), FAILED_PRECONDITION (LIMIT_REACHED: turns).
+        A caller that stops before CommitTurn, or does not know whether BeginTurn or
+        AwaitTurn reached its turn, calls AbandonTurn.
+
+        Fails with NOT_FOUND (CONVERSATION_NOT_FOUND; TURN_NOT_FOUND: the turn to follow or
+        to replace), INVALID_ARGUMENT (IDEMPOTENCY_KEY_REUSED, INVALID_ARGUMENT), ABORTED
+        (IDEMPOTENCY_IN_PROGRESS, with RetryInfo), RESOURCE_EXHAUSTED (QUEUE_FULL, with
+        RetryInfo), FAILED_PRECONDITION (LIMIT_REACHED: turns).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -83,9 +116,12 @@ class TurnServiceServicer:
 
     def AwaitTurn(self, request, context):
         """AwaitTurn streams positions until the turn is reached; its last message is the
-        turn. Cancelling it gives the place up.
+        turn, or what was stored for it meanwhile. Cancelling it gives the place up at once.
+        It must follow BeginTurn within 2 s, and may be called again within 2 s after its
+        stream broke.
 
-        Fails with NOT_FOUND (TICKET_UNKNOWN), DEADLINE_EXCEEDED (CONVERSATION_BUSY).
+        Fails with NOT_FOUND (TICKET_UNKNOWN), DEADLINE_EXCEEDED (CONVERSATION_BUSY, with
+        RetryInfo: the call's deadline is over; the place is given up), and as BeginTurn.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -94,16 +130,63 @@ class TurnServiceServicer:
     def CommitTurn(self, request, context):
         """CommitTurn stores the outcome and gives the lease back, in one statement guarded
         by fence and turn id. Repeated after a lost acknowledgement it answers what was
-        stored.
+        stored. It also ends a turn whose conversation was deleted meanwhile.
 
-        Fails with FAILED_PRECONDITION (LEASE_LOST): nothing was stored.
+        Fails with FAILED_PRECONDITION (LEASE_LOST): nothing was stored; INVALID_ARGUMENT
+        (QUESTION_TOO_LONG, INVALID_ARGUMENT). An answer over the limit is cut.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AbandonTurn(self, request, context):
+        """AbandonTurn gives a turn up without storing anything: its lease, its place in the
+        queue and its Idempotency-Key. A turn that has none of these, or was committed, is
+        no error and stays as it is.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RenewHolder(self, request, context):
-        """RenewHolder keeps the leases of one process alive for 2 s.
+        """RenewHolder keeps the leases of one process alive for 2 s. The first one comes
+        before the first BeginTurn.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReleaseHolder(self, request, context):
+        """ReleaseHolder frees whatever the process still holds, at its orderly end.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BeginAsk(self, request, context):
+        """BeginAsk reserves an Idempotency-Key for a stateless ask. The key is in use until
+        CommitAsk or AbandonAsk, or until the holder is gone.
+
+        Fails with INVALID_ARGUMENT (IDEMPOTENCY_KEY_REUSED, INVALID_ARGUMENT), ABORTED
+        (IDEMPOTENCY_IN_PROGRESS, with RetryInfo).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CommitAsk(self, request, context):
+        """CommitAsk stores the outcome under the key for 24 h; a failure that a repeat may
+        cure (QUOTA_EXHAUSTED, PROVIDER_UNAVAILABLE and the like) frees the key instead.
+        Repeated after a lost acknowledgement it answers what was stored.
+
+        Fails with FAILED_PRECONDITION (LEASE_LOST): another ask has the key.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AbandonAsk(self, request, context):
+        """AbandonAsk frees the key of an ask without an outcome. One that has none is no error.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -127,10 +210,35 @@ def add_TurnServiceServicer_to_server(servicer, server):
                     request_deserializer=focus_dot_session_dot_v1_dot_turn__pb2.CommitTurnRequest.FromString,
                     response_serializer=focus_dot_session_dot_v1_dot_turn__pb2.CommitTurnResponse.SerializeToString,
             ),
+            'AbandonTurn': grpc.unary_unary_rpc_method_handler(
+                    servicer.AbandonTurn,
+                    request_deserializer=focus_dot_session_dot_v1_dot_turn__pb2.AbandonTurnRequest.FromString,
+                    response_serializer=focus_dot_session_dot_v1_dot_turn__pb2.AbandonTurnResponse.SerializeToString,
+            ),
             'RenewHolder': grpc.unary_unary_rpc_method_handler(
                     servicer.RenewHolder,
                     request_deserializer=focus_dot_session_dot_v1_dot_turn__pb2.RenewHolderRequest.FromString,
                     response_serializer=focus_dot_session_dot_v1_dot_turn__pb2.RenewHolderResponse.SerializeToString,
+            ),
+            'ReleaseHolder': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleaseHolder,
+                    request_deserializer=focus_dot_session_dot_v1_dot_turn__pb2.ReleaseHolderRequest.FromString,
+                    response_serializer=focus_dot_session_dot_v1_dot_turn__pb2.ReleaseHolderResponse.SerializeToString,
+            ),
+            'BeginAsk': grpc.unary_unary_rpc_method_handler(
+                    servicer.BeginAsk,
+                    request_deserializer=focus_dot_session_dot_v1_dot_turn__pb2.BeginAskRequest.FromString,
+                    response_serializer=focus_dot_session_dot_v1_dot_turn__pb2.BeginAskResponse.SerializeToString,
+            ),
+            'CommitAsk': grpc.unary_unary_rpc_method_handler(
+                    servicer.CommitAsk,
+                    request_deserializer=focus_dot_session_dot_v1_dot_turn__pb2.CommitAskRequest.FromString,
+                    response_serializer=focus_dot_session_dot_v1_dot_turn__pb2.CommitAskResponse.SerializeToString,
+            ),
+            'AbandonAsk': grpc.unary_unary_rpc_method_handler(
+                    servicer.AbandonAsk,
+                    request_deserializer=focus_dot_session_dot_v1_dot_turn__pb2.AbandonAskRequest.FromString,
+                    response_serializer=focus_dot_session_dot_v1_dot_turn__pb2.AbandonAskResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -143,9 +251,11 @@ def add_TurnServiceServicer_to_server(servicer, server):
 class TurnService:
     """TurnService orders the turns of a conversation and stores them. The process that
     runs the flow is the holder of its leases: it keeps them all alive by RenewHolder
-    every 0.6 s; a lease lives while its holder's row does (2 s).
+    every 0.6 s; a lease lives while its holder's row does (2 s), and at most 15 minutes.
 
-    Every call can fail with UNAVAILABLE (STORE_UNAVAILABLE).
+    Every call can fail with UNAVAILABLE (STORE_UNAVAILABLE, with RetryInfo), within 1 s
+    when PostgreSQL is gone; whether the call had an effect is then unknown, and every
+    call here may be repeated as it was.
     """
 
     @staticmethod
@@ -230,6 +340,33 @@ class TurnService:
             _registered_method=True)
 
     @staticmethod
+    def AbandonTurn(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/focus.session.v1.TurnService/AbandonTurn',
+            focus_dot_session_dot_v1_dot_turn__pb2.AbandonTurnRequest.SerializeToString,
+            focus_dot_session_dot_v1_dot_turn__pb2.AbandonTurnResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def RenewHolder(request,
             target,
             options=(),
@@ -246,6 +383,114 @@ class TurnService:
             '/focus.session.v1.TurnService/RenewHolder',
             focus_dot_session_dot_v1_dot_turn__pb2.RenewHolderRequest.SerializeToString,
             focus_dot_session_dot_v1_dot_turn__pb2.RenewHolderResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReleaseHolder(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/focus.session.v1.TurnService/ReleaseHolder',
+            focus_dot_session_dot_v1_dot_turn__pb2.ReleaseHolderRequest.SerializeToString,
+            focus_dot_session_dot_v1_dot_turn__pb2.ReleaseHolderResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BeginAsk(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/focus.session.v1.TurnService/BeginAsk',
+            focus_dot_session_dot_v1_dot_turn__pb2.BeginAskRequest.SerializeToString,
+            focus_dot_session_dot_v1_dot_turn__pb2.BeginAskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CommitAsk(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/focus.session.v1.TurnService/CommitAsk',
+            focus_dot_session_dot_v1_dot_turn__pb2.CommitAskRequest.SerializeToString,
+            focus_dot_session_dot_v1_dot_turn__pb2.CommitAskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AbandonAsk(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/focus.session.v1.TurnService/AbandonAsk',
+            focus_dot_session_dot_v1_dot_turn__pb2.AbandonAskRequest.SerializeToString,
+            focus_dot_session_dot_v1_dot_turn__pb2.AbandonAskResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -29,9 +29,11 @@ GRPC_VERSION: str
 class TurnServiceStub:
     """TurnService orders the turns of a conversation and stores them. The process that
     runs the flow is the holder of its leases: it keeps them all alive by RenewHolder
-    every 0.6 s; a lease lives while its holder's row does (2 s).
+    every 0.6 s; a lease lives while its holder's row does (2 s), and at most 15 minutes.
 
-    Every call can fail with UNAVAILABLE (STORE_UNAVAILABLE).
+    Every call can fail with UNAVAILABLE (STORE_UNAVAILABLE, with RetryInfo), within 1 s
+    when PostgreSQL is gone; whether the call had an effect is then unknown, and every
+    call here may be repeated as it was.
     """
 
     @_typing.overload
@@ -42,33 +44,68 @@ class TurnServiceStub:
     """BeginTurn takes the conversation's lease, or a place in its queue. Repeated with
     the same turn_id by the same holder it gives the same lease again.
 
-    Fails with NOT_FOUND (CONVERSATION_NOT_FOUND), INVALID_ARGUMENT
-    (IDEMPOTENCY_KEY_REUSED), ABORTED (IDEMPOTENCY_IN_PROGRESS, with RetryInfo),
-    RESOURCE_EXHAUSTED (QUEUE_FULL), FAILED_PRECONDITION (LIMIT_REACHED: turns).
+    A caller that stops before CommitTurn, or does not know whether BeginTurn or
+    AwaitTurn reached its turn, calls AbandonTurn.
+
+    Fails with NOT_FOUND (CONVERSATION_NOT_FOUND; TURN_NOT_FOUND: the turn to follow or
+    to replace), INVALID_ARGUMENT (IDEMPOTENCY_KEY_REUSED, INVALID_ARGUMENT), ABORTED
+    (IDEMPOTENCY_IN_PROGRESS, with RetryInfo), RESOURCE_EXHAUSTED (QUEUE_FULL, with
+    RetryInfo), FAILED_PRECONDITION (LIMIT_REACHED: turns).
     """
     AwaitTurn: _grpc.UnaryStreamMultiCallable[_turn_pb2.AwaitTurnRequest, _turn_pb2.AwaitTurnResponse]
     """AwaitTurn streams positions until the turn is reached; its last message is the
-    turn. Cancelling it gives the place up.
+    turn, or what was stored for it meanwhile. Cancelling it gives the place up at once.
+    It must follow BeginTurn within 2 s, and may be called again within 2 s after its
+    stream broke.
 
-    Fails with NOT_FOUND (TICKET_UNKNOWN), DEADLINE_EXCEEDED (CONVERSATION_BUSY).
+    Fails with NOT_FOUND (TICKET_UNKNOWN), DEADLINE_EXCEEDED (CONVERSATION_BUSY, with
+    RetryInfo: the call's deadline is over; the place is given up), and as BeginTurn.
     """
     CommitTurn: _grpc.UnaryUnaryMultiCallable[_turn_pb2.CommitTurnRequest, _turn_pb2.CommitTurnResponse]
     """CommitTurn stores the outcome and gives the lease back, in one statement guarded
     by fence and turn id. Repeated after a lost acknowledgement it answers what was
-    stored.
+    stored. It also ends a turn whose conversation was deleted meanwhile.
 
-    Fails with FAILED_PRECONDITION (LEASE_LOST): nothing was stored.
+    Fails with FAILED_PRECONDITION (LEASE_LOST): nothing was stored; INVALID_ARGUMENT
+    (QUESTION_TOO_LONG, INVALID_ARGUMENT). An answer over the limit is cut.
+    """
+    AbandonTurn: _grpc.UnaryUnaryMultiCallable[_turn_pb2.AbandonTurnRequest, _turn_pb2.AbandonTurnResponse]
+    """AbandonTurn gives a turn up without storing anything: its lease, its place in the
+    queue and its Idempotency-Key. A turn that has none of these, or was committed, is
+    no error and stays as it is.
     """
     RenewHolder: _grpc.UnaryUnaryMultiCallable[_turn_pb2.RenewHolderRequest, _turn_pb2.RenewHolderResponse]
-    """RenewHolder keeps the leases of one process alive for 2 s."""
+    """RenewHolder keeps the leases of one process alive for 2 s. The first one comes
+    before the first BeginTurn.
+    """
+    ReleaseHolder: _grpc.UnaryUnaryMultiCallable[_turn_pb2.ReleaseHolderRequest, _turn_pb2.ReleaseHolderResponse]
+    """ReleaseHolder frees whatever the process still holds, at its orderly end."""
+    BeginAsk: _grpc.UnaryUnaryMultiCallable[_turn_pb2.BeginAskRequest, _turn_pb2.BeginAskResponse]
+    """BeginAsk reserves an Idempotency-Key for a stateless ask. The key is in use until
+    CommitAsk or AbandonAsk, or until the holder is gone.
+
+    Fails with INVALID_ARGUMENT (IDEMPOTENCY_KEY_REUSED, INVALID_ARGUMENT), ABORTED
+    (IDEMPOTENCY_IN_PROGRESS, with RetryInfo).
+    """
+    CommitAsk: _grpc.UnaryUnaryMultiCallable[_turn_pb2.CommitAskRequest, _turn_pb2.CommitAskResponse]
+    """CommitAsk stores the outcome under the key for 24 h; a failure that a repeat may
+    cure (QUOTA_EXHAUSTED, PROVIDER_UNAVAILABLE and the like) frees the key instead.
+    Repeated after a lost acknowledgement it answers what was stored.
+
+    Fails with FAILED_PRECONDITION (LEASE_LOST): another ask has the key.
+    """
+    AbandonAsk: _grpc.UnaryUnaryMultiCallable[_turn_pb2.AbandonAskRequest, _turn_pb2.AbandonAskResponse]
+    """AbandonAsk frees the key of an ask without an outcome. One that has none is no error."""
 
 @_typing.type_check_only
 class TurnServiceAsyncStub(TurnServiceStub):
     """TurnService orders the turns of a conversation and stores them. The process that
     runs the flow is the holder of its leases: it keeps them all alive by RenewHolder
-    every 0.6 s; a lease lives while its holder's row does (2 s).
+    every 0.6 s; a lease lives while its holder's row does (2 s), and at most 15 minutes.
 
-    Every call can fail with UNAVAILABLE (STORE_UNAVAILABLE).
+    Every call can fail with UNAVAILABLE (STORE_UNAVAILABLE, with RetryInfo), within 1 s
+    when PostgreSQL is gone; whether the call had an effect is then unknown, and every
+    call here may be repeated as it was.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -76,32 +113,67 @@ class TurnServiceAsyncStub(TurnServiceStub):
     """BeginTurn takes the conversation's lease, or a place in its queue. Repeated with
     the same turn_id by the same holder it gives the same lease again.
 
-    Fails with NOT_FOUND (CONVERSATION_NOT_FOUND), INVALID_ARGUMENT
-    (IDEMPOTENCY_KEY_REUSED), ABORTED (IDEMPOTENCY_IN_PROGRESS, with RetryInfo),
-    RESOURCE_EXHAUSTED (QUEUE_FULL), FAILED_PRECONDITION (LIMIT_REACHED: turns).
+    A caller that stops before CommitTurn, or does not know whether BeginTurn or
+    AwaitTurn reached its turn, calls AbandonTurn.
+
+    Fails with NOT_FOUND (CONVERSATION_NOT_FOUND; TURN_NOT_FOUND: the turn to follow or
+    to replace), INVALID_ARGUMENT (IDEMPOTENCY_KEY_REUSED, INVALID_ARGUMENT), ABORTED
+    (IDEMPOTENCY_IN_PROGRESS, with RetryInfo), RESOURCE_EXHAUSTED (QUEUE_FULL, with
+    RetryInfo), FAILED_PRECONDITION (LIMIT_REACHED: turns).
     """
     AwaitTurn: _aio.UnaryStreamMultiCallable[_turn_pb2.AwaitTurnRequest, _turn_pb2.AwaitTurnResponse]  # type: ignore[assignment]
     """AwaitTurn streams positions until the turn is reached; its last message is the
-    turn. Cancelling it gives the place up.
+    turn, or what was stored for it meanwhile. Cancelling it gives the place up at once.
+    It must follow BeginTurn within 2 s, and may be called again within 2 s after its
+    stream broke.
 
-    Fails with NOT_FOUND (TICKET_UNKNOWN), DEADLINE_EXCEEDED (CONVERSATION_BUSY).
+    Fails with NOT_FOUND (TICKET_UNKNOWN), DEADLINE_EXCEEDED (CONVERSATION_BUSY, with
+    RetryInfo: the call's deadline is over; the place is given up), and as BeginTurn.
     """
     CommitTurn: _aio.UnaryUnaryMultiCallable[_turn_pb2.CommitTurnRequest, _turn_pb2.CommitTurnResponse]  # type: ignore[assignment]
     """CommitTurn stores the outcome and gives the lease back, in one statement guarded
     by fence and turn id. Repeated after a lost acknowledgement it answers what was
-    stored.
+    stored. It also ends a turn whose conversation was deleted meanwhile.
 
-    Fails with FAILED_PRECONDITION (LEASE_LOST): nothing was stored.
+    Fails with FAILED_PRECONDITION (LEASE_LOST): nothing was stored; INVALID_ARGUMENT
+    (QUESTION_TOO_LONG, INVALID_ARGUMENT). An answer over the limit is cut.
+    """
+    AbandonTurn: _aio.UnaryUnaryMultiCallable[_turn_pb2.AbandonTurnRequest, _turn_pb2.AbandonTurnResponse]  # type: ignore[assignment]
+    """AbandonTurn gives a turn up without storing anything: its lease, its place in the
+    queue and its Idempotency-Key. A turn that has none of these, or was committed, is
+    no error and stays as it is.
     """
     RenewHolder: _aio.UnaryUnaryMultiCallable[_turn_pb2.RenewHolderRequest, _turn_pb2.RenewHolderResponse]  # type: ignore[assignment]
-    """RenewHolder keeps the leases of one process alive for 2 s."""
+    """RenewHolder keeps the leases of one process alive for 2 s. The first one comes
+    before the first BeginTurn.
+    """
+    ReleaseHolder: _aio.UnaryUnaryMultiCallable[_turn_pb2.ReleaseHolderRequest, _turn_pb2.ReleaseHolderResponse]  # type: ignore[assignment]
+    """ReleaseHolder frees whatever the process still holds, at its orderly end."""
+    BeginAsk: _aio.UnaryUnaryMultiCallable[_turn_pb2.BeginAskRequest, _turn_pb2.BeginAskResponse]  # type: ignore[assignment]
+    """BeginAsk reserves an Idempotency-Key for a stateless ask. The key is in use until
+    CommitAsk or AbandonAsk, or until the holder is gone.
+
+    Fails with INVALID_ARGUMENT (IDEMPOTENCY_KEY_REUSED, INVALID_ARGUMENT), ABORTED
+    (IDEMPOTENCY_IN_PROGRESS, with RetryInfo).
+    """
+    CommitAsk: _aio.UnaryUnaryMultiCallable[_turn_pb2.CommitAskRequest, _turn_pb2.CommitAskResponse]  # type: ignore[assignment]
+    """CommitAsk stores the outcome under the key for 24 h; a failure that a repeat may
+    cure (QUOTA_EXHAUSTED, PROVIDER_UNAVAILABLE and the like) frees the key instead.
+    Repeated after a lost acknowledgement it answers what was stored.
+
+    Fails with FAILED_PRECONDITION (LEASE_LOST): another ask has the key.
+    """
+    AbandonAsk: _aio.UnaryUnaryMultiCallable[_turn_pb2.AbandonAskRequest, _turn_pb2.AbandonAskResponse]  # type: ignore[assignment]
+    """AbandonAsk frees the key of an ask without an outcome. One that has none is no error."""
 
 class TurnServiceServicer(metaclass=_abc_1.ABCMeta):
     """TurnService orders the turns of a conversation and stores them. The process that
     runs the flow is the holder of its leases: it keeps them all alive by RenewHolder
-    every 0.6 s; a lease lives while its holder's row does (2 s).
+    every 0.6 s; a lease lives while its holder's row does (2 s), and at most 15 minutes.
 
-    Every call can fail with UNAVAILABLE (STORE_UNAVAILABLE).
+    Every call can fail with UNAVAILABLE (STORE_UNAVAILABLE, with RetryInfo), within 1 s
+    when PostgreSQL is gone; whether the call had an effect is then unknown, and every
+    call here may be repeated as it was.
     """
 
     @_abc_1.abstractmethod
@@ -113,9 +185,13 @@ class TurnServiceServicer(metaclass=_abc_1.ABCMeta):
         """BeginTurn takes the conversation's lease, or a place in its queue. Repeated with
         the same turn_id by the same holder it gives the same lease again.
 
-        Fails with NOT_FOUND (CONVERSATION_NOT_FOUND), INVALID_ARGUMENT
-        (IDEMPOTENCY_KEY_REUSED), ABORTED (IDEMPOTENCY_IN_PROGRESS, with RetryInfo),
-        RESOURCE_EXHAUSTED (QUEUE_FULL), FAILED_PRECONDITION (LIMIT_REACHED: turns).
+        A caller that stops before CommitTurn, or does not know whether BeginTurn or
+        AwaitTurn reached its turn, calls AbandonTurn.
+
+        Fails with NOT_FOUND (CONVERSATION_NOT_FOUND; TURN_NOT_FOUND: the turn to follow or
+        to replace), INVALID_ARGUMENT (IDEMPOTENCY_KEY_REUSED, INVALID_ARGUMENT), ABORTED
+        (IDEMPOTENCY_IN_PROGRESS, with RetryInfo), RESOURCE_EXHAUSTED (QUEUE_FULL, with
+        RetryInfo), FAILED_PRECONDITION (LIMIT_REACHED: turns).
         """
 
     @_abc_1.abstractmethod
@@ -125,9 +201,12 @@ class TurnServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_turn_pb2.AwaitTurnResponse], _abc.AsyncIterator[_turn_pb2.AwaitTurnResponse]]:
         """AwaitTurn streams positions until the turn is reached; its last message is the
-        turn. Cancelling it gives the place up.
+        turn, or what was stored for it meanwhile. Cancelling it gives the place up at once.
+        It must follow BeginTurn within 2 s, and may be called again within 2 s after its
+        stream broke.
 
-        Fails with NOT_FOUND (TICKET_UNKNOWN), DEADLINE_EXCEEDED (CONVERSATION_BUSY).
+        Fails with NOT_FOUND (TICKET_UNKNOWN), DEADLINE_EXCEEDED (CONVERSATION_BUSY, with
+        RetryInfo: the call's deadline is over; the place is given up), and as BeginTurn.
         """
 
     @_abc_1.abstractmethod
@@ -138,9 +217,21 @@ class TurnServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_turn_pb2.CommitTurnResponse, _abc.Awaitable[_turn_pb2.CommitTurnResponse]]:
         """CommitTurn stores the outcome and gives the lease back, in one statement guarded
         by fence and turn id. Repeated after a lost acknowledgement it answers what was
-        stored.
+        stored. It also ends a turn whose conversation was deleted meanwhile.
 
-        Fails with FAILED_PRECONDITION (LEASE_LOST): nothing was stored.
+        Fails with FAILED_PRECONDITION (LEASE_LOST): nothing was stored; INVALID_ARGUMENT
+        (QUESTION_TOO_LONG, INVALID_ARGUMENT). An answer over the limit is cut.
+        """
+
+    @_abc_1.abstractmethod
+    def AbandonTurn(
+        self,
+        request: _turn_pb2.AbandonTurnRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_turn_pb2.AbandonTurnResponse, _abc.Awaitable[_turn_pb2.AbandonTurnResponse]]:
+        """AbandonTurn gives a turn up without storing anything: its lease, its place in the
+        queue and its Idempotency-Key. A turn that has none of these, or was committed, is
+        no error and stays as it is.
         """
 
     @_abc_1.abstractmethod
@@ -149,6 +240,50 @@ class TurnServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _turn_pb2.RenewHolderRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_turn_pb2.RenewHolderResponse, _abc.Awaitable[_turn_pb2.RenewHolderResponse]]:
-        """RenewHolder keeps the leases of one process alive for 2 s."""
+        """RenewHolder keeps the leases of one process alive for 2 s. The first one comes
+        before the first BeginTurn.
+        """
+
+    @_abc_1.abstractmethod
+    def ReleaseHolder(
+        self,
+        request: _turn_pb2.ReleaseHolderRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_turn_pb2.ReleaseHolderResponse, _abc.Awaitable[_turn_pb2.ReleaseHolderResponse]]:
+        """ReleaseHolder frees whatever the process still holds, at its orderly end."""
+
+    @_abc_1.abstractmethod
+    def BeginAsk(
+        self,
+        request: _turn_pb2.BeginAskRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_turn_pb2.BeginAskResponse, _abc.Awaitable[_turn_pb2.BeginAskResponse]]:
+        """BeginAsk reserves an Idempotency-Key for a stateless ask. The key is in use until
+        CommitAsk or AbandonAsk, or until the holder is gone.
+
+        Fails with INVALID_ARGUMENT (IDEMPOTENCY_KEY_REUSED, INVALID_ARGUMENT), ABORTED
+        (IDEMPOTENCY_IN_PROGRESS, with RetryInfo).
+        """
+
+    @_abc_1.abstractmethod
+    def CommitAsk(
+        self,
+        request: _turn_pb2.CommitAskRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_turn_pb2.CommitAskResponse, _abc.Awaitable[_turn_pb2.CommitAskResponse]]:
+        """CommitAsk stores the outcome under the key for 24 h; a failure that a repeat may
+        cure (QUOTA_EXHAUSTED, PROVIDER_UNAVAILABLE and the like) frees the key instead.
+        Repeated after a lost acknowledgement it answers what was stored.
+
+        Fails with FAILED_PRECONDITION (LEASE_LOST): another ask has the key.
+        """
+
+    @_abc_1.abstractmethod
+    def AbandonAsk(
+        self,
+        request: _turn_pb2.AbandonAskRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_turn_pb2.AbandonAskResponse, _abc.Awaitable[_turn_pb2.AbandonAskResponse]]:
+        """AbandonAsk frees the key of an ask without an outcome. One that has none is no error."""
 
 def add_TurnServiceServicer_to_server(servicer: TurnServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
