@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 _LEASH = Path(__file__).with_name("leash.py")
-_POLL_SECONDS = 0.02
+POLL_SECONDS = 0.02
 
 
 class StartError(Exception):
@@ -40,6 +40,8 @@ class Process:
     death_signal: signal.Signals = signal.SIGKILL
     # User and group number to run as; None: the caller's.
     account: tuple[int, int] | None = None
+    # File descriptors that it inherits.
+    inherits: Sequence[int] = ()
     _child: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
 
     @property
@@ -76,6 +78,7 @@ class Process:
                 cwd=self.folder,
                 env=dict(self.environment),
                 start_new_session=True,
+                pass_fds=self.inherits,
             )
 
     def signal(self, number: signal.Signals) -> None:
@@ -135,7 +138,8 @@ class Process:
         """Why it is not running, as one sentence that names the log."""
         code = self.exit_code
         how = f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
-        return f"{self.name} ended by itself ({how}); the reason stands at the end of {self.log}"
+        name = self.name[0].upper() + self.name[1:]
+        return f"{name} ended by itself ({how}); the reason stands at the end of {self.log}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,29 +149,33 @@ class Ready:
     process: Process
     probe: Callable[[], bool]
 
+    def reached(self) -> bool:
+        """Asks once. Raises StartError if the process ended without getting there."""
+        # In this order: one that ends well just after its probe has not failed.
+        alive = self.process.running
+        if self.probe():
+            return True
+        if not alive:
+            raise StartError(self.process.failure())
+        return False
 
-def wait_until_ready(
-    starting: Iterable[Ready], *, timeout: float, each_poll: Callable[[], None] = lambda: None
-) -> None:
+    def late(self, seconds: float) -> str:
+        """What to say when it took too long."""
+        process = self.process
+        return f"{process.name} was not ready after {seconds:.0f} seconds; what it did stands in {process.log}"
+
+
+def wait_until_ready(starting: Iterable[Ready], *, timeout: float) -> None:
     """Returns when every probe has said yes.
 
     Raises StartError when a process ends before, or after `timeout` seconds in all.
-    `each_poll` is called between the polls, to show progress.
     """
     waiting = list(starting)
     until = time.monotonic() + timeout
-    while True:
-        waiting = [one for one in waiting if not one.probe()]
-        if not waiting:
-            return
-        for one in waiting:
-            if not one.process.running:
-                raise StartError(one.process.failure())
+    while waiting := [one for one in waiting if not one.reached()]:
         if time.monotonic() > until:
-            name, log = waiting[0].process.name, waiting[0].process.log
-            raise StartError(f"{name} was not ready after {timeout:.0f} seconds; what it did stands in {log}")
-        each_poll()
-        time.sleep(_POLL_SECONDS)
+            raise StartError(waiting[0].late(timeout))
+        time.sleep(POLL_SECONDS)
 
 
 def stop_together(processes: Iterable[Process]) -> None:

@@ -126,7 +126,7 @@ def test_children_end_when_their_parent_is_killed(tmp_path: Path) -> None:
 def test_a_process_that_dies_at_start_is_told_with_its_log(tmp_path: Path) -> None:
     process = Process("the thing", ["/bin/sh", "-c", "exit 3"], tmp_path / "thing.log", {}, tmp_path)
     process.start()
-    with pytest.raises(StartError, match=r"the thing ended by itself \(exit code 3\).*thing\.log"):
+    with pytest.raises(StartError, match=r"The thing ended by itself \(exit code 3\).*thing\.log"):
         wait_until_ready([Ready(process, lambda: False)], timeout=30)
 
 
