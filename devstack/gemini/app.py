@@ -48,10 +48,10 @@ def make_backend(settings: Settings) -> Backend:
 async def serving(settings: Settings, emulator: Emulator) -> AsyncIterator[str]:
     """Listens, and gives the base URL."""
     # Without handler_cancellation a caller that leaves would not stop the work for it.
-    runner = web.AppRunner(build_app(emulator), handler_cancellation=True, access_log=None)
+    runner = web.AppRunner(build_app(emulator), handler_cancellation=True, access_log=None, shutdown_timeout=2)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, settings.host, settings.port, backlog=1024, shutdown_timeout=2)
+        site = web.TCPSite(runner, settings.host, settings.port, backlog=1024)
         await site.start()
         port = runner.addresses[0][1]
         host = f"[{settings.host}]" if ":" in settings.host else settings.host

@@ -147,14 +147,15 @@ class Quota:
         return rows
 
     def _expire(self, meter: Meter, now: float) -> None:
+        window = meter.window
         if self.window_kind == "sliding":
             begin = now - self.window_seconds
-        else:
-            # An entry at the very start of the window belongs to it, so everything strictly before goes.
-            begin = now // self.window_seconds * self.window_seconds - 1e-9
-        window = meter.window
-        while window and window[0][0] <= begin:
-            meter.window_tokens -= window.popleft()[1]
+            while window and window[0][0] <= begin:
+                meter.window_tokens -= window.popleft()[1]
+        elif window and window[-1][0] // self.window_seconds != now // self.window_seconds:
+            # All entries of a fixed window are of one window: they go together.
+            window.clear()
+            meter.window_tokens = 0
         if now >= meter.day_ends:
             meter.day_ends = pacific_midnight_after(now)
             meter.day_requests = 0

@@ -38,7 +38,7 @@ async def list_models(request: web.Request) -> web.StreamResponse:
     """models.list with pageSize (1..1000, default 50) and pageToken."""
     emulator = request.app[EMULATOR]
     try:
-        emulator.keys.project(_key(request))
+        _authenticate(emulator, request)
         size = _whole_number(request.query.get("pageSize"), 50)
         begin = _whole_number(request.query.get("pageToken"), 0)
     except ApiError as error:
@@ -55,7 +55,7 @@ async def get_model(request: web.Request) -> web.StreamResponse:
     emulator = request.app[EMULATOR]
     model = request.match_info["model"]
     try:
-        emulator.keys.project(_key(request))
+        _authenticate(emulator, request)
         if not emulator.has_model(model):
             raise errors.no_model(model, request.match_info["version"], "generateContent")
     except ApiError as error:
@@ -75,7 +75,7 @@ async def call_model(request: web.Request) -> web.StreamResponse:
     project = UNKNOWN_KEY
     stats.enter()
     try:
-        project = emulator.keys.project(key)
+        project = _authenticate(emulator, request)
         if not emulator.has_model(model):
             raise errors.no_model(model, request.match_info["version"], method)
         body = await _read_body(request)
@@ -143,12 +143,15 @@ def _admit(emulator: Emulator, project: str, ask: Ask, effect: Effect | None) ->
 
 
 def _key(request: web.Request) -> str | None:
-    key = request.headers.get("x-goog-api-key")
-    if key is None:
-        key = request.query.get("key")
+    return request.headers.get("x-goog-api-key") or request.query.get("key")
+
+
+def _authenticate(emulator: Emulator, request: web.Request) -> str:
+    """The caller's project. Raises ApiError 400, 401 or 403."""
+    key = _key(request)
     if key is None and "Authorization" in request.headers:
         raise errors.bearer_refused()
-    return key
+    return emulator.keys.project(key)
 
 
 async def _read_body(request: web.Request) -> bytes:
