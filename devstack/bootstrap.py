@@ -26,13 +26,27 @@ def fail(sentence: str) -> None:
     sys.exit(2)
 
 
-def digest() -> str:
-    """Of what the environment is made from; a changed lock or interpreter makes it anew."""
-    total = hashlib.sha256(sys.version.encode())
+def wanted_stamp() -> str:
+    """Two lines: what the environment's Python is made from, and its packages."""
+    base = hashlib.sha256((sys.version + ROOT).encode())  # its scripts hold the folder's path
+    packages = hashlib.sha256()
     for path in LOCKS:
         with open(path, "rb") as lock:
-            total.update(lock.read())
-    return total.hexdigest()
+            packages.update(lock.read())
+    return "%s\n%s\n" % (base.hexdigest(), packages.hexdigest())
+
+
+def made_stamp() -> str:
+    try:
+        with open(STAMP) as stamp:
+            return stamp.read() if os.path.exists(PYTHON) else ""
+    except OSError:
+        return ""
+
+
+def write_stamp(text: str) -> None:
+    with open(STAMP, "w") as stamp:
+        stamp.write(text)
 
 
 def step(text: str, command: "list[str]") -> None:
@@ -66,16 +80,17 @@ def step(text: str, command: "list[str]") -> None:
 
 
 def make_environment() -> None:
-    wanted = digest()
-    try:
-        with open(STAMP) as stamp:
-            if stamp.read() == wanted and os.path.exists(PYTHON):
-                return
-    except OSError:
-        pass
-    step("Making the virtual environment", [sys.executable, "-m", "venv", "--clear", VENV])
-    pip = [PYTHON, "-m", "pip", "--disable-pip-version-check", "install", "-q", "--require-hashes"]
-    step("Installing the installer", [*pip, "-r", LOCKS[0]])
+    wanted, made = wanted_stamp(), made_stamp()
+    if made == wanted:
+        return
+    # With the same interpreter only the packages change: what runs in the environment goes on.
+    if made.partition("\n")[0] != wanted.partition("\n")[0]:
+        # Not sys.executable: that may be the very environment that is about to be cleared.
+        python = getattr(sys, "_base_executable", sys.executable)
+        step("Making the virtual environment", [python, "-m", "venv", "--clear", VENV])
+        pip = [PYTHON, "-m", "pip", "--disable-pip-version-check", "install", "-q", "--require-hashes"]
+        step("Installing the installer", [*pip, "-r", LOCKS[0]])
+    write_stamp(wanted.partition("\n")[0])  # so that an interrupted installation is taken up again
     # System certificates: a network with a certificate authority of its own is common in companies.
     uv = [os.path.join(VENV, "bin", "uv"), "pip", "sync", "-q", "--system-certs", "--require-hashes"]
     step("Installing the pinned packages", [*uv, "--python", PYTHON, "--compile-bytecode", LOCKS[1]])
@@ -83,8 +98,7 @@ def make_environment() -> None:
     site = subprocess.check_output([PYTHON, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], text=True)
     with open(os.path.join(site.strip(), "focus.pth"), "w") as path:
         path.write("%s\n%s\n" % (ROOT, os.path.join(ROOT, "gen")))
-    with open(STAMP, "w") as stamp:
-        stamp.write(wanted)
+    write_stamp(wanted)
 
 
 def main() -> None:
@@ -112,4 +126,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        fail("\nInterrupted; the same command goes on where it stopped.")
