@@ -18,7 +18,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import asyncpg
 
@@ -28,7 +28,8 @@ from services.common.errors import Unavailable
 
 log = logs.get(__name__)
 
-Connection = asyncpg.Connection[asyncpg.Record]
+# As text: asyncpg's class takes a parameter in its stubs only.
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Prepared = Literal["auto", "on", "off"]
 
 _STATEMENTS = 200
