@@ -67,7 +67,7 @@ def _plan(*, reset: bool) -> Plan:
     if not (port.isdecimal() and 0 < int(port) < 65536):
         raise ValueError(f"FOCUS_PORT is '{port}'; it must be a number from 1 to 65535")
     settings = {name: text for name, text in os.environ.items() if name.startswith(OURS) and text}
-    own_provider = "GEMINI_API_KEY" in settings or "FOCUS_LLM_KEYS_DIR" in settings
+    own_provider = not settings.keys().isdisjoint(("GEMINI_API_KEY", "FOCUS_LLM_API_KEY", "FOCUS_LLM_KEYS_DIR"))
     if "FOCUS_LLM_BASE_URL" in settings and not own_provider:
         raise ValueError("FOCUS_LLM_BASE_URL is set and GEMINI_API_KEY is not: set both, or none for the emulator")
     home = Path(os.environ.get("FOCUS_HOME") or ROOT / ".focus")

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 EMULATOR_KEY = "focus-emulator-key"
 # Names that configure the house or reach its provider: only what the stack means to pass on is passed on.
 OURS = ("FOCUS_", "GEMINI_", "GOOGLE_")
-_PROVIDER_SECRETS = ("GEMINI_API_KEY", "GOOGLE_API_KEY", "GOOGLE_APPLICATION_CREDENTIALS")
+_PROVIDER_SECRETS = ("GEMINI_API_KEY", "FOCUS_LLM_API_KEY", "GOOGLE_API_KEY", "GOOGLE_APPLICATION_CREDENTIALS")
 _START_SECONDS = 60.0
 
 
@@ -57,8 +57,8 @@ class Making:
     home: Home
     # Settings for all of them, by their full names; what the stack decides itself wins.
     settings: Mapping[str, str]
-    # An open descriptor that marks the stack as running.
-    lock: int
+    # Descriptors to inherit, such as that of the lock which marks the stack as running.
+    inherits: tuple[int, ...] = ()
 
     def process(self, name: str, module: str, arguments: Sequence[str] = (), **settings: str) -> Process:
         """`python -m module` with `settings` in its environment, not started."""
@@ -68,7 +68,7 @@ class Making:
             log=self.home.log / f"{name}.log",
             environment={**_machine(), **self._shared(module), **settings},
             folder=ROOT,
-            inherits=(self.lock,),
+            inherits=self.inherits,
         )
 
     def _shared(self, module: str) -> dict[str, str]:

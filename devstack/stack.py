@@ -138,7 +138,7 @@ class Stack:
             self.processes.append(store.process)
             self._exit.callback(store.stop)
 
-        making = Making(home, plan.settings, lock)
+        making = Making(home, plan.settings, (lock,))
         self.emulator = making.emulator(plan.backend) if plan.backend else None
         self._stops([self.emulator] if self.emulator else [])
         database, limits = self.postgres.url(), self.valkey_limits.url
