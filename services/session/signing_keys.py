@@ -103,7 +103,7 @@ def parse(text: bytes) -> SigningKey:
         key = ECKey.import_key(members)
     except (ValueError, TypeError, AttributeError, KeyError, JoseError):
         raise KeyMalformed("it is not an EC key in JWK form") from None
-    if members.get("crv") != "P-256" or not key.is_private:
+    if members.get("kty") != "EC" or members.get("crv") != "P-256" or not key.is_private:
         raise KeyMalformed("it is not a private key on P-256")
     if members.get("alg", ALGORITHM) != ALGORITHM or members.get("use", "sig") != "sig":
         raise KeyMalformed("it is meant for another algorithm or use")
