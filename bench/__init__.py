@@ -1,0 +1,1 @@
+"""Benchmarks. Each measures a bare counterpart in the same run: ratios last, milliseconds do not."""
