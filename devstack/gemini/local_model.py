@@ -16,6 +16,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any
 
 from devstack.gemini import confidence, drafts, prompt, schema_output
@@ -35,6 +36,9 @@ JSON_TOKENS = 320
 
 DRAFTS = 5
 DRAFT_TEMPERATURE = 0.7
+
+# The library's words -> Google's.
+FINISH_REASONS = {"stop": "STOP", "length": "MAX_TOKENS"}
 
 _SENTENCE_MARKS = (".", "!", "?", '."', '!"', '?"')
 
@@ -96,39 +100,18 @@ class LocalBackend:
         """The answer's text; where it is ``judged``, the confidence prefix comes first."""
         junior = is_junior(ask.model)
         budget = _Budget(JUNIOR_TOKENS if junior else SENIOR_TOKENS, ask.config.get("maxOutputTokens"))
-        begun: tuple[Token, ...] = ()
-        certainty: int | None = None
-        if not junior:
-            begun, certainty = await self._opening(ask, turns, usage, index)
-            if judged:
-                yield _prefix(certainty), None
-                judged = False
-        if begun:
-            usage.candidates += len(begun)
-            budget.used += len(begun)
-            text = "".join(token.text for token in begun)
-            finish = begun[-1].finish
-            if finish == "stop" or budget.over(text, ""):
-                yield text, "STOP" if finish == "stop" else budget.reason
-                return
-            yield text, None
-        else:
-            text = ""
-        options = self._options(ask, index if junior else 0)
-        waiting: list[Token] = []
-        rendered = prompt.render(turns, begin=text)
-        generation = self._engine.generate(rendered, max_tokens=budget.hard - budget.used, **options)
-        async with aclosing(generation) as tokens:
+        opening = None if junior else await self._opening(ask, turns, usage, index, budget.hard)
+        text = ""
+        ready: list[Token] = []
+        async with aclosing(self._written(ask, turns, index, opening, budget.hard)) as tokens:
             async for token in tokens:
+                ready.append(token)
                 if judged:
-                    waiting.append(token)
-                    if not confidence.opening_is_whole(waiting):
+                    if not confidence.opening_is_whole(ready):
                         continue
-                    yield _prefix(confidence.of_tokens(waiting)), None
+                    figure = confidence.of_tokens(ready)
+                    yield _prefix(figure if opening is None else round((figure + 100 * opening.agreement) / 2)), None
                     judged = False
-                    ready = waiting
-                else:
-                    ready = [token]
                 for one in ready:
                     if budget.over(text, one.text):
                         yield "", budget.reason
@@ -136,23 +119,35 @@ class LocalBackend:
                     text += one.text
                     budget.used += 1
                     usage.candidates += 1
-                    if one.finish is not None:
-                        yield one.text, "STOP" if one.finish == "stop" else "MAX_TOKENS"
-                        return
-                    yield one.text, None
-        yield "", "STOP"
+                    yield one.text, one.finish and FINISH_REASONS[one.finish]
+                ready.clear()
 
-    async def _opening(self, ask: Ask, turns: list[Turn], usage: Usage, index: int) -> tuple[tuple[Token, ...], int]:
-        """The senior's chosen opening and its confidence."""
+    async def _written(
+        self, ask: Ask, turns: list[Turn], index: int, opening: "_Opening | None", limit: int
+    ) -> AsyncGenerator[Token]:
+        """The opening's tokens, if there is one, and those that follow; the last one says why it is the last."""
+        begun = opening.tokens if opening is not None else ()
+        for token in begun:
+            yield token
+        if len(begun) >= limit or (begun and begun[-1].finish is not None):
+            return
+        rendered = prompt.render(turns, begin="".join(token.text for token in begun))
+        options = self._options(ask, index if opening is None else 0)
+        async with aclosing(self._engine.generate(rendered, max_tokens=limit - len(begun), **options)) as tokens:
+            async for token in tokens:
+                yield token
+
+    async def _opening(self, ask: Ask, turns: list[Turn], usage: Usage, index: int, limit: int) -> "_Opening":
+        """The draft that most others agree with; those thrown away are booked as thoughts."""
         rendered = prompt.render(turns)
+        length = min(limit, confidence.OPENING_TOKENS)
 
         async def draft(number: int) -> Draft:
             options = self._options(ask, 0)
             if number:
                 options |= {"temperature": DRAFT_TEMPERATURE, "seed": index * DRAFTS + number}
             tokens: list[Token] = []
-            generation = self._engine.generate(rendered, max_tokens=confidence.OPENING_TOKENS, **options)
-            async with aclosing(generation) as made:
+            async with aclosing(self._engine.generate(rendered, max_tokens=length, **options)) as made:
                 async for token in made:
                     tokens.append(token)
                     if confidence.opening_is_whole(tokens):
@@ -165,10 +160,10 @@ class LocalBackend:
         chosen, agreement = drafts.choose(turns[-1].text, made)
         usage.thoughts += sum(len(one.tokens) for one in made) - len(chosen.tokens)
         tokens = chosen.tokens
-        if tokens and tokens[-1].finish == "length":
-            # The draft's own limit, not the answer's end.
+        if tokens and tokens[-1].finish == "length" and len(tokens) < limit:
+            # That was the draft's limit; the answer goes on.
             tokens = (*tokens[:-1], Token(tokens[-1].text, tokens[-1].logprob))
-        return tokens, round((confidence.of_tokens(chosen.tokens) + 100 * agreement) / 2)
+        return _Opening(tokens, agreement)
 
     async def _json(
         self, ask: Ask, turns: list[Turn], usage: Usage, index: int
@@ -196,6 +191,14 @@ class LocalBackend:
         if ask.config.get("stopSequences"):
             options["stop"] = ask.config["stopSequences"]
         return options
+
+
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """The senior's chosen first sentence, and how far (0..1) its drafts agreed."""
+
+    tokens: tuple[Token, ...]
+    agreement: float
 
 
 class _Budget:

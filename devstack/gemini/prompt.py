@@ -2,7 +2,9 @@
 
 A model of 135 million parameters follows no instructions about its own behaviour, and a caller's system instruction
 makes its answers worse ("You are Focus AI ..." turns Brasilia into Sao Paulo). So the caller's instruction is not
-passed on. The model gets a fixed system line and a few worked examples, which make it answer in one short sentence.
+passed on. The model gets the system line that it was tuned with, one worked example, and a question in a fixed frame.
+Of some 150 such forms that were tried this one says Brasilia with the widest margin (0.49 against 0.16 for Rio de
+Janeiro, where most forms prefer Rio) and answers 36 of 64 general questions rightly, as do its neighbours (31 to 41).
 
 History costs it as well: after a turn about France it calls Rio de Janeiro the capital of Brazil. So earlier turns are
 passed on only where the question needs them, that is, where it refers to something outside itself.
@@ -15,9 +17,9 @@ from devstack.gemini.ask import Turn
 
 SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
 
+FRAME = "Answer this question correctly: {}"
 EXAMPLES: tuple[tuple[str, str], ...] = (
-    ("What is the chemical symbol for gold?", "The chemical symbol for gold is Au."),
-    ("In what year did World War I begin?", "World War I began in 1914."),
+    ("What is the capital of the United States?", "The capital of the United States is Washington, D.C."),
 )
 
 # About four characters to a token; the rest of a slot's 4,096 tokens is for examples and answer.
@@ -30,6 +32,9 @@ _REFERS = re.compile(
     r"i|me|my|mine|we|us|our|you|your|yours|first|last|previous|earlier|before|above|again|more|else|instead|also|too|"
     r"and|so|but|or|continue|repeat|summari[sz]e|explain|translate|shorter|longer|yes|no|okay|thanks?)\b",
     re.IGNORECASE,
+)
+_ASKS_FOR_FACT = re.compile(
+    r"(what|what's|who|when|where|which|in (what|which)|how (many|much|old|far|tall))\b", re.IGNORECASE
 )
 _SHORTEST_WHOLE_QUESTION = 4  # words; below it a question hardly stands alone
 
@@ -44,11 +49,18 @@ def render(turns: Sequence[Turn], *, begin: str = "") -> str:
     question = turns[-1].text[-QUESTION_CHARACTERS:]
     lines = [_message("system", SYSTEM)]
     for asked, answered in EXAMPLES:
-        lines += [_message("user", asked), _message("assistant", answered)]
+        lines += [_message("user", _framed(asked)), _message("assistant", answered)]
     if not stands_alone(question):
         lines += [_message(role, text) for role, text in _history(turns[:-1])]
-    lines += [_message("user", question), f"<|im_start|>assistant\n{begin}"]
+    lines += [_message("user", _framed(question)), f"<|im_start|>assistant\n{begin}"]
     return "".join(lines)
+
+
+def _framed(text: str) -> str:
+    """Questions for a fact in the frame; all others as they are ("Why ...?" in the frame gets an empty phrase)."""
+    if _ASKS_FOR_FACT.match(text) is None:
+        return text
+    return FRAME.format(text[0].upper() + text[1:])
 
 
 def _history(turns: Sequence[Turn]) -> list[tuple[str, str]]:

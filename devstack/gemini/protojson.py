@@ -93,6 +93,8 @@ def _read_value(field: Field, value: Any, path: str, misfits: Misfits, depth: in
     message = MESSAGES.get(kind)
     if message is not None:
         if isinstance(value, dict):
+            if kind == "Content" and _is_plain_content(value):
+                return value
             return _read_message(message, value, path, misfits, depth + 1)
         misfits.append((path, f"Invalid value at '{path}' ({PACKAGE}.{kind}), {json.dumps(value)}"))
         return {}
@@ -101,6 +103,16 @@ def _read_value(field: Field, value: Any, path: str, misfits: Misfits, depth: in
         named = SCALARS.get(kind, f"{PACKAGE}.{field.name[0].upper()}{field.name[1:]}")
         misfits.append((path, f"Invalid value at '{path}' ({named}), {json.dumps(value)}"))
     return scalar
+
+
+def _is_plain_content(content: dict[str, Any]) -> bool:
+    """True for a role and texts and nothing else: long histories consist of these, and need no translation."""
+    if content.keys() != {"role", "parts"} or not isinstance(content["role"], str):
+        return False
+    parts = content["parts"]
+    return isinstance(parts, list) and all(
+        isinstance(part, dict) and len(part) == 1 and isinstance(part.get("text"), str) for part in parts
+    )
 
 
 def _read_scalar(kind: str, value: Any) -> Any:

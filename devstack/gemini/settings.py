@@ -77,5 +77,6 @@ class Settings(BaseSettings):
 
     arrivals_kept: int = Field(default=200_000, ge=0, description="newest arrivals that the control plane can list")
 
-    local_threads: int = Field(default=2, ge=1, description="CPU threads of the local model")
+    # Its threads spin while they wait for one another: on shared cores one thread is faster than two.
+    local_threads: int = Field(default=1, ge=1, description="CPU threads of the local model")
     local_parallel: int = Field(default=2, ge=1, le=8, description="local generations at once; others wait in line")

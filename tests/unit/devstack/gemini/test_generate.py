@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit.devstack.gemini.caller import JUNIOR, SENIOR, Caller, question
 
-MARK = {"systemInstruction": {"parts": [{"text": "Begin with [[confidence=NN]] and a line break."}]}}
+MARK: dict[str, Any] = {"systemInstruction": {"parts": [{"text": "Begin with [[confidence=NN]] and a line break."}]}}
 
 
 async def test_an_answer_has_the_fields_that_google_sends(gemini: Caller) -> None:

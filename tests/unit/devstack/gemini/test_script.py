@@ -1,12 +1,13 @@
 """Scripted answers: what a rule can say, and to whom."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from tests.unit.devstack.gemini.caller import JUNIOR, SENIOR, Caller
 
-MARK = {"systemInstruction": {"parts": [{"text": "Begin with [[confidence=NN]] and a line break."}]}}
+MARK: dict[str, Any] = {"systemInstruction": {"parts": [{"text": "Begin with [[confidence=NN]] and a line break."}]}}
 
 
 async def test_rules_are_chosen_by_question_model_and_number(gemini: Caller) -> None:
