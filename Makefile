@@ -7,7 +7,7 @@ BIN := .venv/bin
 PROTOS := $(shell find proto -name '*.proto' 2>/dev/null | sort)
 LOCKS := gateway session cache llm devstack dev
 
-.PHONY: help run test test-chaos lint format proto proto-check proto-baseline lock bench web clean venv
+.PHONY: help run test test-chaos lint format proto proto-check proto-baseline lock bench web web-check clean venv
 
 help: ## Shows every target with what it does.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ run: ## Starts the whole system on this machine and prints its URL; Ctrl-C stops
 
 test: venv ## Runs the unit, contract, integration and end-to-end tests.
 	@$(BIN)/python -m tests $(ARGS)
+
+test-chaos: venv ## Runs the long tests that break things, whole.
+	@$(BIN)/python -m tests --chaos $(ARGS)
 
 lint: venv ## Checks style, types and which package may import which.
 	@$(BIN)/ruff check .
@@ -65,6 +68,11 @@ bench: venv ## Measures requests per second, latency and CPU per request, side b
 
 web: ## Builds the pages in web/ into the gateway's assets (needs Node.js).
 	@cd web && npm ci --no-audit --no-fund && npm run build
+
+web-check: ## Tests web/ and compares the gateway's assets with what it builds.
+	@cd web && npm ci --no-audit --no-fund --silent && npm test --silent && npm run --silent build
+	@git diff --exit-code --stat -- services/gateway/assets || { echo "services/gateway/assets differs from web/: run 'make web' and commit"; exit 1; }
+	@test -z "$$(git status --porcelain -- services/gateway/assets)" || { echo "services/gateway/assets has files that are not committed"; exit 1; }
 
 clean: ## Removes the virtual environment, caches and the data of `make run`.
 	@rm -rf .venv .focus build .mypy_cache .ruff_cache .pytest_cache .hypothesis web/node_modules
