@@ -15,8 +15,8 @@ TRACEPARENT = "traceparent"
 REQUEST_ID = "x-request-id"
 
 # Version 00: 16 bytes of trace id, 8 of span id, flags; all-zero ids are invalid.
-_TRACEPARENT = re.compile(r"^00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})$")
-_REQUEST_ID = re.compile(r"^[\w.:+/=-]{1,128}$", re.ASCII)
+_TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
+_REQUEST_ID = re.compile(r"[\w.:+/=-]{1,128}", re.ASCII)
 
 
 @dataclass(slots=True)
@@ -38,9 +38,9 @@ def current() -> CallContext | None:
 
 def bind(request_id: str | None = None, traceparent: str | None = None, tenant_id: str = "") -> CallContext:
     """Makes the current task serve this call. Malformed ids are replaced, never passed on."""
-    match = _TRACEPARENT.match(traceparent) if traceparent else None
+    match = _TRACEPARENT.fullmatch(traceparent) if traceparent else None
     trace_id = match.group(1) if match else secrets.token_hex(16)
-    if request_id is None or not _REQUEST_ID.match(request_id):
+    if request_id is None or not _REQUEST_ID.fullmatch(request_id):
         request_id = trace_id
     call = CallContext(request_id, trace_id, tenant_id)
     _current.set(call)

@@ -32,8 +32,9 @@ _SECRET_VALUES = re.compile(
     r"|fr_[0-9A-Za-z_\-]{8,}"  # our refresh tokens
     r"|eyJ[0-9A-Za-z_\-]{8,}\.[0-9A-Za-z_\-]+\.[0-9A-Za-z_\-]*"  # JWTs
     r"|(?i:bearer\s+)[0-9A-Za-z_\-.~+/=]{8,}"
-    r"|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"  # user:password of a URL
-    r"|(?<=[?&]key=)[^&\s\"']+"
+    r"|(?<=://)[^/\s:@]*:[^/\s]+(?=@)"  # user:password of a URL, up to its last @
+    r"|(?:(?<=[?&]key=)|(?<=token=)|(?<=secret=)|(?<=password=))[^&\s\"']+"
+    r"|(?:(?<=[\"']password[\"']: [\"'])|(?<=[\"']password[\"']:[\"']))[^\"']+"  # a body quoted in an error
 )
 
 Event = MutableMapping[str, Any]
