@@ -98,7 +98,7 @@ def _bind(request: Any, rpc: grpc.aio.ServicerContext[Any, Any]) -> None:
     context.bind(request_id, traceparent, principal.tenant_id if principal is not None else "")
 
 
-async def _fail(method: str, err: BaseException, rpc: grpc.aio.ServicerContext[Any, Any]) -> errors.FocusError:
+def _failure(method: str, err: BaseException) -> errors.FocusError:
     if isinstance(err, errors.FocusError):
         failure = err
         log.info("call failed", method=method, reason=err.reason_name, message=err.message)
@@ -106,8 +106,13 @@ async def _fail(method: str, err: BaseException, rpc: grpc.aio.ServicerContext[A
         failure = errors.Internal("Something went wrong inside the service; the request id finds it in the logs.")
         log.error("call failed by a defect", method=method, exc_info=err)
     metrics.RPC_FAILURES.labels(method, failure.reason_name).inc()
-    rpc.set_trailing_metadata(_NO_RETRY)
     return failure
+
+
+async def _abort(rpc: grpc.aio.ServicerContext[Any, Any], failure: errors.FocusError) -> None:
+    answer = status.to_status(failure)
+    # In one tuple: metadata given to `abort` takes the place of what was set before.
+    await rpc.abort(answer.code, answer.details or "", (*(answer.trailing_metadata or ()), *_NO_RETRY))
 
 
 def _wrap_unary(method: str, behaviour: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
@@ -123,11 +128,11 @@ def _wrap_unary(method: str, behaviour: Callable[[Any, Any], Awaitable[Any]]) ->
         except (asyncio.CancelledError, grpc.aio.AbortError):
             raise
         except Exception as err:
-            failure = await _fail(method, err, rpc)
+            failure = _failure(method, err)
         finally:
             inflight.dec()
             seconds.observe(time.perf_counter() - started)
-        await rpc.abort_with_status(status.to_status(failure))
+        await _abort(rpc, failure)
 
     return call
 
@@ -150,13 +155,13 @@ def _wrap_stream(
         except (asyncio.CancelledError, GeneratorExit, grpc.aio.AbortError):
             raise
         except Exception as err:
-            failure = await _fail(method, err, rpc)
+            failure = _failure(method, err)
         finally:
             inflight.dec()
             seconds.observe(time.perf_counter() - started)
             if isinstance(messages, AsyncGenerator):
                 await messages.aclose()
-        await rpc.abort_with_status(status.to_status(failure))
+        await _abort(rpc, failure)
 
     return call
 

@@ -71,7 +71,7 @@ async def test_tasks_serve_their_own_calls() -> None:
         assert call is not None
         return call.request_id
 
-    assert await asyncio.gather(serve("a"), serve("b")) == ["a", "b"]
+    assert list(await asyncio.gather(serve("a"), serve("b"))) == ["a", "b"]
 
 
 def test_outside_a_call_nothing_is_sent() -> None:
