@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
-from functools import partial
+from dataclasses import dataclass
 from typing import Self
 
 from focus.cache.v1 import cache_pb2
@@ -25,26 +25,19 @@ log = logs.get(__name__)
 CACHE_SECONDS = 0.5
 
 
-async def look_up(
-    answers: Answers, principal: chat_pb2.Principal, question: Question, deadline: Deadline
-) -> chat_pb2.Answer | None:
-    """The kept answer, or None. A cache that is down is a miss."""
-    request = cache_pb2.LookupRequest(principal=principal, question=question.for_cache())
-    try:
-        response = await answers.look_up(request, timeout=deadline.remaining(CACHE_SECONDS))
-    except FocusError as err:
-        log.warning("cache look-up failed; taken as a miss", reason=err.reason_name)
-        return None
-    if response.WhichOneof("result") != "hit":
-        return None
-    answer = response.hit.answer
-    answer.ClearField("usage")
-    answer.ClearField("cost_microusd")
-    return answer
+@dataclass(frozen=True, slots=True)
+class LookedUp:
+    """What the cache said: an answer, or where to store one."""
+
+    answer: chat_pb2.Answer | None = None
+    # Ties the answer to be stored to this look-up.
+    fill_token: bytes = b""
+    # False: the cache did not answer, so it is not told the answer either.
+    reached: bool = True
 
 
 class LookUp:
-    """A look-up that may start before it is known whether it is needed.
+    """One question to the cache, which may start before it is known whether it is needed.
 
     `at_once` starts it when the context opens, beside whatever else is done there; else
     it starts when it is called. Closing the context ends it.
@@ -53,9 +46,11 @@ class LookUp:
     def __init__(
         self, answers: Answers, principal: chat_pb2.Principal, question: Question, deadline: Deadline, *, at_once: bool
     ) -> None:
-        self._look_up = partial(look_up, answers, principal, question, deadline)
+        self._answers = answers
+        self._request = cache_pb2.LookupRequest(principal=principal, question=question.for_cache())
+        self._deadline = deadline
         self._at_once = at_once
-        self._early: asyncio.Task[chat_pb2.Answer | None] | None = None
+        self._early: asyncio.Task[LookedUp] | None = None
 
     def __enter__(self) -> Self:
         if self._at_once:
@@ -66,16 +61,33 @@ class LookUp:
         if self._early is not None:
             self._early.cancel()
 
-    async def __call__(self) -> chat_pb2.Answer | None:
-        """The kept answer, or None."""
+    async def __call__(self) -> LookedUp:
+        """What the cache said. A cache that is down has nothing and takes nothing."""
         return await (self._early or self._look_up())
 
+    async def _look_up(self) -> LookedUp:
+        try:
+            response = await self._answers.look_up(self._request, timeout=self._deadline.remaining(CACHE_SECONDS))
+        except FocusError as err:
+            log.warning("cache look-up failed; taken as a miss", reason=err.reason_name)
+            return LookedUp(reached=False)
+        if response.WhichOneof("result") == "hit":
+            answer = response.hit.answer
+            answer.ClearField("usage")
+            answer.ClearField("cost_microusd")
+            return LookedUp(answer)
+        return LookedUp(fill_token=response.miss.fill.token)
 
-async def keep(answers: Answers, principal: chat_pb2.Principal, question: Question, answer: chat_pb2.Answer) -> None:
-    """Stores a complete answer for others; a failure is nobody's."""
-    if answer.finish_reason != chat_pb2.FINISH_REASON_STOP or not answer.text:
+
+async def keep(
+    answers: Answers, principal: chat_pb2.Principal, question: Question, answer: chat_pb2.Answer, found: LookedUp
+) -> None:
+    """Stores a complete answer for others; a failure to do so is nobody's."""
+    if not found.reached or answer.finish_reason != chat_pb2.FINISH_REASON_STOP or not answer.text:
         return
-    request = cache_pb2.StoreRequest(principal=principal, question=question.for_cache(), answer=answer)
+    request = cache_pb2.StoreRequest(
+        principal=principal, question=question.for_cache(), answer=answer, fill_token=found.fill_token
+    )
     try:
         await answers.store(request, timeout=CACHE_SECONDS)
     except FocusError as err:

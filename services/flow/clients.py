@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Turns(Protocol):
-    """The order of a conversation's turns, and what was said."""
+    """The order of a conversation's turns, what was said, and which Idempotency-Keys are in use."""
 
     async def begin(self, request: turn_pb2.BeginTurnRequest, *, timeout: float) -> turn_pb2.BeginTurnResponse: ...
 
@@ -32,6 +32,22 @@ class Turns(Protocol):
     async def commit(self, request: turn_pb2.CommitTurnRequest, *, timeout: float) -> turn_pb2.CommitTurnResponse: ...
 
     async def renew(self, request: turn_pb2.RenewHolderRequest, *, timeout: float) -> turn_pb2.RenewHolderResponse: ...
+
+    async def release(
+        self, request: turn_pb2.ReleaseHolderRequest, *, timeout: float
+    ) -> turn_pb2.ReleaseHolderResponse: ...
+
+    async def abandon(
+        self, request: turn_pb2.AbandonTurnRequest, *, timeout: float
+    ) -> turn_pb2.AbandonTurnResponse: ...
+
+    async def begin_ask(self, request: turn_pb2.BeginAskRequest, *, timeout: float) -> turn_pb2.BeginAskResponse: ...
+
+    async def commit_ask(self, request: turn_pb2.CommitAskRequest, *, timeout: float) -> turn_pb2.CommitAskResponse: ...
+
+    async def abandon_ask(
+        self, request: turn_pb2.AbandonAskRequest, *, timeout: float
+    ) -> turn_pb2.AbandonAskResponse: ...
 
 
 class Answers(Protocol):
@@ -80,6 +96,23 @@ class GrpcTurns:
 
     async def renew(self, request: turn_pb2.RenewHolderRequest, *, timeout: float) -> turn_pb2.RenewHolderResponse:
         return await client.unary(self._stub.RenewHolder, request, timeout=timeout)
+
+    async def release(
+        self, request: turn_pb2.ReleaseHolderRequest, *, timeout: float
+    ) -> turn_pb2.ReleaseHolderResponse:
+        return await client.unary(self._stub.ReleaseHolder, request, timeout=timeout)
+
+    async def abandon(self, request: turn_pb2.AbandonTurnRequest, *, timeout: float) -> turn_pb2.AbandonTurnResponse:
+        return await client.unary(self._stub.AbandonTurn, request, timeout=timeout)
+
+    async def begin_ask(self, request: turn_pb2.BeginAskRequest, *, timeout: float) -> turn_pb2.BeginAskResponse:
+        return await client.unary(self._stub.BeginAsk, request, timeout=timeout)
+
+    async def commit_ask(self, request: turn_pb2.CommitAskRequest, *, timeout: float) -> turn_pb2.CommitAskResponse:
+        return await client.unary(self._stub.CommitAsk, request, timeout=timeout)
+
+    async def abandon_ask(self, request: turn_pb2.AbandonAskRequest, *, timeout: float) -> turn_pb2.AbandonAskResponse:
+        return await client.unary(self._stub.AbandonAsk, request, timeout=timeout)
 
 
 class GrpcAnswers:

@@ -1,17 +1,18 @@
 """The process as a holder of leases, and the one heartbeat that keeps them all.
 
 A lease lives while its holder's row does (2 s); the row is renewed every 0.6 s, so that
-two lost beats do no harm. A lease whose release is in doubt must be able to run out:
-then the process goes on under a new id, and the old one is renewed only for the
-leases that are known to be in use under it.
+two lost beats do no harm. An idle process writes nothing: its next lease is preceded
+by a renewal. A turn that may have been left behind is abandoned; where even that
+cannot be said, the process goes on under a new id and lets the old one run out.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Protocol
 
 from focus.session.v1 import turn_pb2
@@ -22,6 +23,13 @@ log = logs.get(__name__)
 
 INTERVAL_SECONDS = 0.6
 TIMEOUT_SECONDS = 0.6
+# A row renewed longer ago than this may be gone by the time that a begin looks at it.
+_FRESH_SECONDS = 1.2
+# The beat goes on a while after the last lease, so that a busy process never waits for one.
+_LINGER_SECONDS = 30.0
+_ABANDON_SECONDS = 2.0
+_ABANDON_PAUSES = (0.2, 1.0, 3.0)
+_RELEASE_SECONDS = 1.0
 
 
 class Renewals(Protocol):
@@ -29,71 +37,100 @@ class Renewals(Protocol):
 
     async def renew(self, request: turn_pb2.RenewHolderRequest, *, timeout: float) -> turn_pb2.RenewHolderResponse: ...
 
-
-class Hold:
-    """One use of a holder's id, for one lease."""
-
-    __slots__ = ("_holder", "holder_id")
-
-    def __init__(self, holder: Holder, holder_id: str) -> None:
-        self._holder = holder
-        self.holder_id = holder_id
-
-    def doubt(self) -> None:
-        """The lease may stay behind: let it run out once the others under this id have ended."""
-        self._holder.retire(self.holder_id)
+    async def release(
+        self, request: turn_pb2.ReleaseHolderRequest, *, timeout: float
+    ) -> turn_pb2.ReleaseHolderResponse: ...
 
 
 class Holder:
-    """Gives out holds and renews the ids that are in use."""
+    """Gives out its id for leases and renews what is in use. Used within `beating`."""
 
     def __init__(self, renewals: Renewals, *, interval: float = INTERVAL_SECONDS) -> None:
         self._renewals = renewals
         self._interval = interval
         self._current = str(uuid.uuid4())
         self._uses: dict[str, int] = {}
-        self._used = asyncio.Event()
+        self._renewed_at: dict[str, float] = {}
+        self._last_used = 0.0
+        self._wanted = asyncio.Event()
+        self._abandoning: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def beating(self) -> AsyncIterator[None]:
-        """The heartbeat, while the context is open."""
+        """The heartbeat, while the context is open; at its end everything still held is freed."""
         task = asyncio.create_task(self._beat(), name="renew the holder")
         try:
             yield
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+            if self._abandoning:
+                await asyncio.wait(self._abandoning, timeout=_RELEASE_SECONDS)
+            await asyncio.gather(*(self._release(holder_id) for holder_id in {*self._uses, *self._renewed_at}))
 
-    @contextmanager
-    def hold(self) -> Iterator[Hold]:
-        """An id to take a lease with; it is kept alive until the context closes."""
+    @asynccontextmanager
+    async def hold(self) -> AsyncIterator[str]:
+        """The id to take a lease with; it is kept alive until the context closes."""
         holder_id = self._current
         self._uses[holder_id] = self._uses.get(holder_id, 0) + 1
-        self._used.set()
+        self._last_used = time.monotonic()
         try:
-            yield Hold(self, holder_id)
+            if self._last_used - self._renewed_at.get(holder_id, 0.0) > _FRESH_SECONDS:
+                await self._renew(holder_id)
+            self._wanted.set()
+            yield holder_id
         finally:
+            self._last_used = time.monotonic()
             self._uses[holder_id] -= 1
             if not self._uses[holder_id]:
                 del self._uses[holder_id]
-                if not self._uses:
-                    self._used.clear()
 
-    def retire(self, holder_id: str) -> None:
-        """New holds get another id."""
+    def abandon(self, holder_id: str, give_up: Callable[[float], Awaitable[object]]) -> None:
+        """Calls `give_up(timeout)` in the background until it succeeds; else lets the id run out.
+
+        For a turn or ask of which it is not known whether the session service thinks it is ours.
+        """
+        task = asyncio.create_task(self._abandon(holder_id, give_up), name="abandon")
+        self._abandoning.add(task)
+        task.add_done_callback(self._abandoning.discard)
+
+    async def _abandon(self, holder_id: str, give_up: Callable[[float], Awaitable[object]]) -> None:
+        for pause in (0.0, *_ABANDON_PAUSES):
+            await asyncio.sleep(pause)
+            try:
+                await give_up(_ABANDON_SECONDS)
+            except FocusError as err:
+                log.info("a turn could not be abandoned", reason=err.reason_name)
+            else:
+                return
         if holder_id == self._current:
             self._current = str(uuid.uuid4())
 
     async def _beat(self) -> None:
         context.bind()
         while True:
-            await self._used.wait()
-            await asyncio.gather(*(self._renew(holder_id) for holder_id in list(self._uses)))
-            await asyncio.sleep(self._interval)
+            await self._wanted.wait()
+            if not self._uses and time.monotonic() - self._last_used > _LINGER_SECONDS:
+                self._wanted.clear()
+                continue
+            started = time.monotonic()
+            await asyncio.gather(*(self._renew(holder_id) for holder_id in {*self._uses, self._current}))
+            for holder_id in set(self._renewed_at) - {*self._uses, self._current}:
+                del self._renewed_at[holder_id]
+            await asyncio.sleep(max(0.0, self._interval - (time.monotonic() - started)))
 
     async def _renew(self, holder_id: str) -> None:
+        started = time.monotonic()
         try:
             await self._renewals.renew(turn_pb2.RenewHolderRequest(holder_id=holder_id), timeout=TIMEOUT_SECONDS)
         except FocusError as err:
             # The next beat comes soon; a lease that runs out meanwhile is told at the commit.
             log.warning("heartbeat failed", reason=err.reason_name)
+        else:
+            self._renewed_at[holder_id] = started
+
+    async def _release(self, holder_id: str) -> None:
+        try:
+            await self._renewals.release(turn_pb2.ReleaseHolderRequest(holder_id=holder_id), timeout=_RELEASE_SECONDS)
+        except FocusError as err:
+            log.info("the holder was not released and runs out by itself", reason=err.reason_name)

@@ -49,6 +49,14 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
+class Repeatable:
+    """What makes a request one with its repeats: the Idempotency-Key, and the SHA-256 of what was asked."""
+
+    key: str
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Answered:
     """The answer to a stateless question. A hit costs nothing: usage and cost are zero."""
 

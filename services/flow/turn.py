@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from focus.chat.v1 import chat_pb2
 from focus.session.v1 import turn_pb2
 from services.common import logs
-from services.common.errors import FocusError, Internal
-from services.flow.answering import LookUp, generate, keep
-from services.flow.clients import Clients
+from services.common.errors import FocusError, Internal, InvalidRequest, reason_from_name
+from services.flow.answering import LookedUp, LookUp, generate, keep
+from services.flow.clients import Clients, Turns
 from services.flow.deadline import Deadline
 from services.flow.flight import Course, Stopped
 from services.flow.holder import Holder
-from services.flow.lease import commit, take_lease
-from services.flow.question import CacheUse, Committed, Question
+from services.flow.lease import InDoubt, commit, take_lease
+from services.flow.question import CacheUse, Committed, Question, Repeatable
 
 log = logs.get(__name__)
 
@@ -31,10 +30,13 @@ class TurnRequest:
     conversation_id: str
     # UUID, made by the edge: a repeat with the same one is the same turn.
     turn_id: str
+    # With an empty text the question of the turn that is replaced is asked again.
     question: Question
-    idempotency_key: str = ""
-    # SHA-256 of the request; needed with a key.
-    request_digest: bytes = b""
+    repeatable: Repeatable | None = None
+    # The turn to follow; empty: the newest.
+    parent_turn_id: str = ""
+    # The turn beside which this one becomes a branch.
+    replaces_turn_id: str = ""
     # A guess that there is no history yet: the cache is asked beside BeginTurn, not after it.
     probably_first: bool = False
 
@@ -46,6 +48,7 @@ class _Outcome:
     kind: turn_pb2.Outcome.ValueType = turn_pb2.OUTCOME_ANSWER
     answer: chat_pb2.Answer = field(default_factory=chat_pb2.Answer)
     cache: CacheUse = "bypass"
+    found: LookedUp | None = None
     failure: FocusError | None = None
 
 
@@ -61,25 +64,32 @@ async def run_turn(
 
     Raises FocusErrors: what the services raised (see `take_lease` and `commit`).
     """
+    async with holder.hold() as holder_id:
+        try:
+            return await _run(clients, holder_id, request, course, deadline)
+        except InDoubt as doubt:
+            _abandon(clients.turns, holder, holder_id, request)
+            raise doubt.failure from None
+
+
+async def _run(clients: Clients, holder_id: str, request: TurnRequest, course: Course, deadline: Deadline) -> Committed:
     principal, question = request.principal, request.question
     outcome = _Outcome()
-    with (
-        holder.hold() as hold,
-        LookUp(clients.answers, principal, question, deadline, at_once=request.probably_first) as look_up,
-    ):
+    with LookUp(clients.answers, principal, question, deadline, at_once=request.probably_first) as look_up:
         # 2. The lease with the history; or a place in the queue, then the lease.
-        begun = await take_lease(clients.turns, hold, _begin(request, hold.holder_id), course, deadline)
+        begun = await take_lease(clients.turns, _begin(request, holder_id), course, deadline)
         if isinstance(begun, turn_pb2.Turn):
-            return Committed(begun, "bypass", replayed=True)
+            return _replayed(begun)
         course.must_finish()
+        if not question.text:
+            question = _asked_again(question, begun)
         try:
             with course.interruptible():
                 # 3. Without history the answer may be there already.
-                if not begun.history:
-                    kept = await look_up()
-                    outcome.cache = "miss"
-                    if kept is not None:
-                        outcome.cache, outcome.answer = "hit", kept
+                if not begun.history and not request.replaces_turn_id:
+                    outcome.cache, outcome.found = "miss", await look_up()
+                    if outcome.found.answer is not None:
+                        outcome.cache, outcome.answer = "hit", outcome.found.answer
                 # 4. Else a model's answer; its pieces go out as they come.
                 if outcome.cache != "hit":
                     prompt = question.prompt(begun.history)
@@ -93,40 +103,75 @@ async def run_turn(
             log.error("a turn failed by a defect", exc_info=err)
             outcome.kind, outcome.failure = turn_pb2.OUTCOME_FAILURE, Internal(_DEFECT)
         # 5. The outcome into the conversation, beside the answer into the cache. Only then it is done.
-        stored = commit(clients.turns, hold, _commit(request, begun, hold.holder_id, outcome))
+        ending = _commit(request, question, begun, holder_id, outcome)
+        stored = commit(lambda timeout: clients.turns.commit(ending, timeout=timeout))
         if outcome.failure is not None:
-            with suppress(FocusError):  # the first failure is the one to tell
+            try:
                 await stored
+            except InDoubt:
+                raise InDoubt(outcome.failure) from None
+            except FocusError as err:
+                log.info("a failed turn was not stored", reason=err.reason_name)
             raise outcome.failure
-        if outcome.cache == "miss" and outcome.kind == turn_pb2.OUTCOME_ANSWER:
-            turn, _ = await asyncio.gather(stored, keep(clients.answers, principal, question, outcome.answer))
+        if outcome.kind == turn_pb2.OUTCOME_ANSWER and outcome.cache == "miss" and outcome.found is not None:
+            kept = keep(clients.answers, principal, question, outcome.answer, outcome.found)
+            response, _ = await asyncio.gather(stored, kept)
         else:
-            turn = await stored
-    return Committed(turn, outcome.cache, begun.history_cut)
+            response = await stored
+    return Committed(response.turn, outcome.cache, begun.history_cut)
 
 
 def _begin(request: TurnRequest, holder_id: str) -> turn_pb2.BeginTurnRequest:
-    return turn_pb2.BeginTurnRequest(
+    begin = turn_pb2.BeginTurnRequest(
         principal=request.principal,
         conversation_id=request.conversation_id,
         holder_id=holder_id,
         turn_id=request.turn_id,
-        idempotency_key=request.idempotency_key,
-        request_digest=request.request_digest,
+        parent_turn_id=request.parent_turn_id,
+        replaces_turn_id=request.replaces_turn_id,
     )
+    if request.repeatable is not None:
+        begin.idempotency_key = request.repeatable.key
+        begin.request_digest = request.repeatable.digest
+    return begin
+
+
+def _asked_again(question: Question, begun: turn_pb2.BegunTurn) -> Question:
+    if not begun.replaced_question:
+        erased = InvalidRequest("The question of that turn was erased; it cannot be answered again.")
+        raise InDoubt(erased)  # the lease is ours and must be given up
+    return replace(question, text=begun.replaced_question)
 
 
 def _commit(
-    request: TurnRequest, begun: turn_pb2.BegunTurn, holder_id: str, outcome: _Outcome
+    request: TurnRequest, question: Question, begun: turn_pb2.BegunTurn, holder_id: str, outcome: _Outcome
 ) -> turn_pb2.CommitTurnRequest:
+    failure = outcome.failure
     return turn_pb2.CommitTurnRequest(
         principal=request.principal,
         conversation_id=request.conversation_id,
         holder_id=holder_id,
         turn_id=begun.turn_id,
         fence=begun.fence,
-        question=request.question.text,
+        question=question.text,
         outcome=outcome.kind,
         answer=outcome.answer,
-        failure_reason=outcome.failure.reason_name if outcome.failure is not None else "",
+        failure_reason=failure.reason_name if failure is not None else "",
+        failure_message=failure.message if failure is not None else "",
     )
+
+
+def _abandon(turns: Turns, holder: Holder, holder_id: str, request: TurnRequest) -> None:
+    given_up = turn_pb2.AbandonTurnRequest(
+        principal=request.principal,
+        conversation_id=request.conversation_id,
+        holder_id=holder_id,
+        turn_id=request.turn_id,
+    )
+    holder.abandon(holder_id, lambda timeout: turns.abandon(given_up, timeout=timeout))
+
+
+def _replayed(turn: turn_pb2.Turn) -> Committed:
+    if turn.outcome == turn_pb2.OUTCOME_FAILURE:
+        raise FocusError(turn.failure_message, reason_from_name(turn.failure_reason), metadata={"replayed": "true"})
+    return Committed(turn, "bypass", replayed=True)

@@ -1,0 +1,34 @@
+"""What all routes are given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from starlette.requests import Request
+
+from services.common import context
+from services.gateway.bodies import Bodies
+from services.gateway.tokens import Principal
+
+
+class Authenticator(Protocol):
+    """Knows who is asking."""
+
+    async def authenticate(self, header: str | None) -> Principal: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """Who asks, and what was sent: the two things to know before any work."""
+
+    authenticator: Authenticator
+    bodies: Bodies
+
+    async def principal(self, request: Request) -> Principal:
+        """Raises Unauthenticated, or Unavailable where an API key cannot be checked."""
+        principal = await self.authenticator.authenticate(request.headers.get("authorization"))
+        call = context.current()
+        if call is not None:
+            call.tenant_id = principal.tenant_id
+        return principal
