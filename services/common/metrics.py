@@ -29,7 +29,10 @@ def exposed(address: str) -> Iterator[None]:
         yield
         return
     host, port = split_address(address)
-    server, thread = start_http_server(port, host)
+    try:
+        server, thread = start_http_server(port, host)
+    except OSError as err:
+        raise SystemExit(f"cannot show metrics on {address}: {err.strerror}; choose another address") from None
     try:
         yield
     finally:

@@ -6,7 +6,7 @@ import sys
 from typing import Literal, TypeVar
 
 from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings
+from pydantic_settings import BaseSettings, SettingsError
 
 
 class ServiceSettings(BaseSettings):
@@ -47,8 +47,17 @@ def load(settings: type[SettingsT]) -> SettingsT:
     try:
         return settings()
     except ValidationError as err:
-        prefix = settings.model_config.get("env_prefix", "")
         for fault in err.errors(include_url=False, include_input=False):
-            name = prefix + "_".join(str(part) for part in fault["loc"]).upper()
-            sys.stderr.write(f"setting {name}: {fault['msg']}\n")
+            sys.stderr.write(f"setting {_variable(settings, fault['loc'])}: {fault['msg']}\n")
         raise SystemExit(2) from None
+    except SettingsError as err:
+        sys.stderr.write(f"settings: {err}; a list or object is written as JSON\n")
+        raise SystemExit(2) from None
+
+
+def _variable(settings: type[BaseSettings], location: tuple[int | str, ...]) -> str:
+    """The environment variable that a fault is about."""
+    name = "_".join(str(part) for part in location).upper()
+    # An alias is a variable's whole name.
+    own = not location or location[0] in settings.model_fields
+    return settings.model_config.get("env_prefix", "") + name if own else name
