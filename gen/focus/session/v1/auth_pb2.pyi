@@ -60,7 +60,7 @@ class SignUpRequest(_message.Message):
     email: _builtins.str
     password: _builtins.str
     display_name: _builtins.str
-    """Shown to others; may be empty."""
+    """Shown to others; one line of at most 200 characters, may be empty."""
     def __init__(
         self,
         *,
@@ -218,7 +218,7 @@ class CreateApiKeyRequest(_message.Message):
     PRINCIPAL_FIELD_NUMBER: _builtins.int
     LABEL_FIELD_NUMBER: _builtins.int
     label: _builtins.str
-    """What the key is for; at most 100 characters."""
+    """What the key is for; one line of at most 100 characters."""
     @_builtins.property
     def principal(self) -> _chat_pb2.Principal: ...
     def __init__(

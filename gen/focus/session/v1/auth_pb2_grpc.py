@@ -81,7 +81,8 @@ class AuthServiceServicer:
         """SignUp makes a tenant with its first person.
 
         Fails with ALREADY_EXISTS (EMAIL_TAKEN), INVALID_ARGUMENT (INVALID_ARGUMENT:
-        the e-mail address, or a password under 10 or over 1,024 characters).
+        the e-mail address of at most 254 characters, a password under 10 or over 1,024,
+        a display name over 200), RESOURCE_EXHAUSTED (OVERLOADED, with RetryInfo).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -91,7 +92,8 @@ class AuthServiceServicer:
         """IssueToken signs a person in.
 
         Fails with UNAUTHENTICATED (SIGN_IN_FAILED), in the same time whether or not
-        there is such a person.
+        there is such a person; RESOURCE_EXHAUSTED (OVERLOADED, with RetryInfo) while too
+        many are signing in.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -109,7 +111,8 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Logout(self, request, context):
-        """Logout revokes a refresh token's family. An unknown token is no error.
+        """Logout revokes a refresh token's family: all that came of one sign-in. An unknown
+        token is no error.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -118,14 +121,16 @@ class AuthServiceServicer:
     def CreateApiKey(self, request, context):
         """CreateApiKey makes a key for the caller; its text is shown once.
 
-        Fails with FAILED_PRECONDITION (LIMIT_REACHED).
+        Fails with FAILED_PRECONDITION (LIMIT_REACHED: keys of one person), INVALID_ARGUMENT
+        (INVALID_ARGUMENT), UNAUTHENTICATED (CREDENTIALS_INVALID: the person is gone).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExchangeApiKey(self, request, context):
-        """ExchangeApiKey gives an access token for an API key.
+        """ExchangeApiKey gives an access token for an API key, and no refresh token: come
+        again with the key.
 
         Fails with UNAUTHENTICATED (CREDENTIALS_INVALID).
         """

@@ -41,13 +41,15 @@ class AuthServiceStub:
     """SignUp makes a tenant with its first person.
 
     Fails with ALREADY_EXISTS (EMAIL_TAKEN), INVALID_ARGUMENT (INVALID_ARGUMENT:
-    the e-mail address, or a password under 10 or over 1,024 characters).
+    the e-mail address of at most 254 characters, a password under 10 or over 1,024,
+    a display name over 200), RESOURCE_EXHAUSTED (OVERLOADED, with RetryInfo).
     """
     IssueToken: _grpc.UnaryUnaryMultiCallable[_auth_pb2.IssueTokenRequest, _auth_pb2.IssueTokenResponse]
     """IssueToken signs a person in.
 
     Fails with UNAUTHENTICATED (SIGN_IN_FAILED), in the same time whether or not
-    there is such a person.
+    there is such a person; RESOURCE_EXHAUSTED (OVERLOADED, with RetryInfo) while too
+    many are signing in.
     """
     RefreshToken: _grpc.UnaryUnaryMultiCallable[_auth_pb2.RefreshTokenRequest, _auth_pb2.RefreshTokenResponse]
     """RefreshToken exchanges a refresh token for new tokens. Within 10 s of its first
@@ -57,14 +59,18 @@ class AuthServiceStub:
     Fails with UNAUTHENTICATED (CREDENTIALS_INVALID, REFRESH_TOKEN_REUSED).
     """
     Logout: _grpc.UnaryUnaryMultiCallable[_auth_pb2.LogoutRequest, _auth_pb2.LogoutResponse]
-    """Logout revokes a refresh token's family. An unknown token is no error."""
+    """Logout revokes a refresh token's family: all that came of one sign-in. An unknown
+    token is no error.
+    """
     CreateApiKey: _grpc.UnaryUnaryMultiCallable[_auth_pb2.CreateApiKeyRequest, _auth_pb2.CreateApiKeyResponse]
     """CreateApiKey makes a key for the caller; its text is shown once.
 
-    Fails with FAILED_PRECONDITION (LIMIT_REACHED).
+    Fails with FAILED_PRECONDITION (LIMIT_REACHED: keys of one person), INVALID_ARGUMENT
+    (INVALID_ARGUMENT), UNAUTHENTICATED (CREDENTIALS_INVALID: the person is gone).
     """
     ExchangeApiKey: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ExchangeApiKeyRequest, _auth_pb2.ExchangeApiKeyResponse]
-    """ExchangeApiKey gives an access token for an API key.
+    """ExchangeApiKey gives an access token for an API key, and no refresh token: come
+    again with the key.
 
     Fails with UNAUTHENTICATED (CREDENTIALS_INVALID).
     """
@@ -82,13 +88,15 @@ class AuthServiceAsyncStub(AuthServiceStub):
     """SignUp makes a tenant with its first person.
 
     Fails with ALREADY_EXISTS (EMAIL_TAKEN), INVALID_ARGUMENT (INVALID_ARGUMENT:
-    the e-mail address, or a password under 10 or over 1,024 characters).
+    the e-mail address of at most 254 characters, a password under 10 or over 1,024,
+    a display name over 200), RESOURCE_EXHAUSTED (OVERLOADED, with RetryInfo).
     """
     IssueToken: _aio.UnaryUnaryMultiCallable[_auth_pb2.IssueTokenRequest, _auth_pb2.IssueTokenResponse]  # type: ignore[assignment]
     """IssueToken signs a person in.
 
     Fails with UNAUTHENTICATED (SIGN_IN_FAILED), in the same time whether or not
-    there is such a person.
+    there is such a person; RESOURCE_EXHAUSTED (OVERLOADED, with RetryInfo) while too
+    many are signing in.
     """
     RefreshToken: _aio.UnaryUnaryMultiCallable[_auth_pb2.RefreshTokenRequest, _auth_pb2.RefreshTokenResponse]  # type: ignore[assignment]
     """RefreshToken exchanges a refresh token for new tokens. Within 10 s of its first
@@ -98,14 +106,18 @@ class AuthServiceAsyncStub(AuthServiceStub):
     Fails with UNAUTHENTICATED (CREDENTIALS_INVALID, REFRESH_TOKEN_REUSED).
     """
     Logout: _aio.UnaryUnaryMultiCallable[_auth_pb2.LogoutRequest, _auth_pb2.LogoutResponse]  # type: ignore[assignment]
-    """Logout revokes a refresh token's family. An unknown token is no error."""
+    """Logout revokes a refresh token's family: all that came of one sign-in. An unknown
+    token is no error.
+    """
     CreateApiKey: _aio.UnaryUnaryMultiCallable[_auth_pb2.CreateApiKeyRequest, _auth_pb2.CreateApiKeyResponse]  # type: ignore[assignment]
     """CreateApiKey makes a key for the caller; its text is shown once.
 
-    Fails with FAILED_PRECONDITION (LIMIT_REACHED).
+    Fails with FAILED_PRECONDITION (LIMIT_REACHED: keys of one person), INVALID_ARGUMENT
+    (INVALID_ARGUMENT), UNAUTHENTICATED (CREDENTIALS_INVALID: the person is gone).
     """
     ExchangeApiKey: _aio.UnaryUnaryMultiCallable[_auth_pb2.ExchangeApiKeyRequest, _auth_pb2.ExchangeApiKeyResponse]  # type: ignore[assignment]
-    """ExchangeApiKey gives an access token for an API key.
+    """ExchangeApiKey gives an access token for an API key, and no refresh token: come
+    again with the key.
 
     Fails with UNAUTHENTICATED (CREDENTIALS_INVALID).
     """
@@ -126,7 +138,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         """SignUp makes a tenant with its first person.
 
         Fails with ALREADY_EXISTS (EMAIL_TAKEN), INVALID_ARGUMENT (INVALID_ARGUMENT:
-        the e-mail address, or a password under 10 or over 1,024 characters).
+        the e-mail address of at most 254 characters, a password under 10 or over 1,024,
+        a display name over 200), RESOURCE_EXHAUSTED (OVERLOADED, with RetryInfo).
         """
 
     @_abc_1.abstractmethod
@@ -138,7 +151,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         """IssueToken signs a person in.
 
         Fails with UNAUTHENTICATED (SIGN_IN_FAILED), in the same time whether or not
-        there is such a person.
+        there is such a person; RESOURCE_EXHAUSTED (OVERLOADED, with RetryInfo) while too
+        many are signing in.
         """
 
     @_abc_1.abstractmethod
@@ -160,7 +174,9 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.LogoutRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.LogoutResponse, _abc.Awaitable[_auth_pb2.LogoutResponse]]:
-        """Logout revokes a refresh token's family. An unknown token is no error."""
+        """Logout revokes a refresh token's family: all that came of one sign-in. An unknown
+        token is no error.
+        """
 
     @_abc_1.abstractmethod
     def CreateApiKey(
@@ -170,7 +186,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_auth_pb2.CreateApiKeyResponse, _abc.Awaitable[_auth_pb2.CreateApiKeyResponse]]:
         """CreateApiKey makes a key for the caller; its text is shown once.
 
-        Fails with FAILED_PRECONDITION (LIMIT_REACHED).
+        Fails with FAILED_PRECONDITION (LIMIT_REACHED: keys of one person), INVALID_ARGUMENT
+        (INVALID_ARGUMENT), UNAUTHENTICATED (CREDENTIALS_INVALID: the person is gone).
         """
 
     @_abc_1.abstractmethod
@@ -179,7 +196,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.ExchangeApiKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.ExchangeApiKeyResponse, _abc.Awaitable[_auth_pb2.ExchangeApiKeyResponse]]:
-        """ExchangeApiKey gives an access token for an API key.
+        """ExchangeApiKey gives an access token for an API key, and no refresh token: come
+        again with the key.
 
         Fails with UNAUTHENTICATED (CREDENTIALS_INVALID).
         """
