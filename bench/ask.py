@@ -140,7 +140,7 @@ def _tell(measured: dict[int, dict[str, Measured]]) -> int:
             figures = [f"{one.requests_per_second:.0f}", f"{one.p50_ms:.1f}", f"{one.p99_ms:.1f}"]
             total = one.services_cpu_ms
             rows.append([name, *figures, f"{total:.2f}", f"{total / unit:.1f}" if unit else "", *shown])
-            if one.failed or (name == "cached ask" and set(one.answers) != {"200 HIT"}):
+            if one.failed or (name == "cached ask" and set(one.answers) != {"200 hit"}):
                 failures.append(f"{name} with {clients} clients: {one.answers}")
         columns = ["", "req/s", "p50 ms", "p99 ms", "services", "× constant", *groups]
         results.table(f"{clients} client{'s' * (clients > 1)}; CPU in ms per request", columns, rows)
