@@ -2,6 +2,14 @@
 
 The figure is the probability of the least likely token in the answer's first sentence, the very first token left out
 (it chooses a wording, not a fact), raised to ``SPREAD`` so that a threshold of about 60 divides well.
+
+Measured on 64 short questions (20 capitals, science, history, arithmetic, word problems, nonsense; an answer is right
+if it holds the expected word): the junior answers 36 rightly, AUROC of the figure 0.84; a threshold of 60 escalates 31
+of the 64, 22 of the 28 wrong ones among them. Known capitals get 63 (Brazil) to 94 (Japan), those it gets wrong 38 to
+54, 4817 times 3926 gets 35, an invented constant 26. The senior answers 38 rightly, AUROC 0.87 with its agreement mixed
+in. What was tried and is worse: the mean over the tokens (0.81), the margin to the second token (0.68), and asking the
+model "Is this answer correct?" (0.34, worse than chance, for it says yes to nearly everything).
+Reusing a cached prompt changes the last digits of the arithmetic, so the same question may vary by a few points.
 """
 
 import math

@@ -8,7 +8,8 @@ Both tiers are the same 135 million weights; only the work differs.
   the draft that most others agree with, and writes on from it, up to three times as long. The tokens of the drafts it
   threw away are reported as thought tokens, which is what they are.
 
-So the senior is steadier and slower, but no wiser: what the weights do not hold neither tier knows. Images, tools,
+So the senior is steadier and about four times slower (median 1.1 s against 0.3 s for a short question on one thread),
+but hardly wiser (38 against 36 of 64 questions): what the weights do not hold neither tier knows. Images, tools,
 temperature and thinking budgets of the caller are accepted and have no effect.
 """
 
