@@ -8,7 +8,7 @@ from services.common.errors import FocusError
 from services.common.rpc import status
 
 REASONS = [reason for reason in ErrorReason.values() if reason != ErrorReason.ERROR_REASON_UNSPECIFIED]
-KINDS = FocusError.__subclasses__()
+KINDS = [kind for kind in FocusError.__subclasses__() if kind.__module__ == errors.__name__]
 # Reasons whose code is not their kind's; they come back as this kind.
 SPECIAL = {
     ErrorReason.ERROR_REASON_LEASE_LOST: (errors.Conflict, grpc.StatusCode.FAILED_PRECONDITION),

@@ -12,14 +12,16 @@ import pytest
 from focus.errors.v1.reason_pb2 import ErrorReason
 from services.common.errors import Conflict, Exhausted, FocusError, InvalidRequest, Unauthenticated
 from services.gateway.tokens import Principal, TokenVerifier
-from services.session import passwords, refresh_tokens, signing_keys
+from services.session import passwords, signing_keys
 from services.session.passwords import Cost, Passwords, Verdict
 from services.session.people import People, Person, Tokens
+from services.session.refresh_tokens import RefreshToken
 from services.session.signing_keys import SigningKeys
 from services.session.tokens import AccessTokens
 from tests.contract.session.fake_people import FakePeople
 
 PASSWORD = "correct horse battery"
+OTHERS_TOKEN = RefreshToken(uuid.UUID(int=1), b"s" * 32).text
 ISSUER, AUDIENCE = "https://focus.test", "focus"
 
 
@@ -155,7 +157,7 @@ async def test_reuse_of_an_old_refresh_token_ends_the_whole_sign_in(house: House
         await house.people.refresh(third.refresh_token)
 
 
-@pytest.mark.parametrize("token", ["", "fr_short", refresh_tokens.first().text, "fk_" + "A" * 64])
+@pytest.mark.parametrize("token", ["", "fr_short", OTHERS_TOKEN, "fk_" + "A" * 64])
 async def test_an_unknown_refresh_token_is_invalid_and_logs_nobody_out(house: House, token: str) -> None:
     with fails(Unauthenticated, "CREDENTIALS_INVALID"):
         await house.people.refresh(token)
@@ -182,7 +184,7 @@ async def test_an_api_key_gives_access_tokens_but_no_refresh_token(house: House)
     assert len(api_key) == 46
 
 
-@pytest.mark.parametrize("api_key", ["", "fk_", "fk_" + "A" * 43, refresh_tokens.first().text, "fk_" + "ä" * 43])
+@pytest.mark.parametrize("api_key", ["", "fk_", "fk_" + "A" * 43, OTHERS_TOKEN, "fk_" + "ä" * 43])
 async def test_an_unknown_api_key_is_invalid(house: House, api_key: str) -> None:
     with fails(Unauthenticated, "CREDENTIALS_INVALID"):
         await house.people.exchange_api_key(api_key)
