@@ -10,7 +10,7 @@ open; it is a miss with a name, never an answer.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import zstandard
@@ -69,7 +69,7 @@ class KeyRing:
 class Coder:
     """Makes values of entries and entries of values. Sizes in bytes."""
 
-    ring: KeyRing
+    ring: Callable[[], KeyRing]
     compress_above: int
     max_bytes: int
 
@@ -83,22 +83,36 @@ class Coder:
             packed = zstandard.ZstdCompressor(level=_LEVEL).compress(plain)
             if len(packed) < len(plain):
                 plain, flags = packed, _COMPRESSED
-        name = self.ring.writing
-        header = bytes((VERSION, flags, len(name))) + name
-        return header + self.ring.seal(plain, header + key)
+        return self._seal(plain, flags, key)
 
     def decode(self, key: bytes, value: bytes) -> StoredEntry:
         """The entry of a value that was encoded for `key`; raises Unreadable."""
-        if len(value) < 3:
-            raise Unreadable("corrupt")
-        if value[0] != VERSION:
-            raise Unreadable("version")
-        end = 3 + value[2]
-        header = value[:end]
-        plain = self.ring.open(header[3:], value[end:], header + key)
+        plain = self._open(value, key)
         try:
             if value[1] & _COMPRESSED:
                 plain = zstandard.ZstdDecompressor().decompress(plain, max_output_size=self.max_bytes)
             return StoredEntry.FromString(plain)
         except (zstandard.ZstdError, DecodeError):
             raise Unreadable("corrupt") from None
+
+    def seal(self, plain: bytes, bound: bytes) -> bytes:
+        """Something small of an entry's making, encrypted and bound likewise."""
+        return self._seal(plain, 0, bound)
+
+    def open(self, sealed: bytes, bound: bytes) -> bytes:
+        """The inverse of `seal`; raises Unreadable."""
+        return self._open(sealed, bound)
+
+    def _seal(self, plain: bytes, flags: int, bound: bytes) -> bytes:
+        ring = self.ring()
+        header = bytes((VERSION, flags, len(ring.writing))) + ring.writing
+        return header + ring.seal(plain, header + bound)
+
+    def _open(self, value: bytes, bound: bytes) -> bytes:
+        if len(value) < 3:
+            raise Unreadable("corrupt")
+        if value[0] != VERSION:
+            raise Unreadable("version")
+        end = 3 + value[2]
+        header = value[:end]
+        return self.ring().open(header[3:], value[end:], header + bound)

@@ -79,8 +79,9 @@ async def test_cut_refused_and_unsure_answers_are_not_kept(cache: Cache, change:
 
 async def test_a_damaged_value_is_a_miss(cache: Cache, valkey_cache: Valkey) -> None:
     await cache.store(asking())
-    (key,) = [line for line in valkey_cache.command("KEYS", "fc:*").decode().split("\r\n") if line.startswith("fc:")]
-    valkey_cache.command("SETRANGE", key, "20", "xxxx")
+    lines = valkey_cache.command("KEYS", "fc:*").decode().split("\r\n")
+    (key,) = [line for line in lines if line.startswith("fc:") and line != "fc:{marks}"]
+    assert valkey_cache.command("HSET", key, "v", "damaged") == b":0\r\n"
     assert (await cache.lookup(asking())).WhichOneof("result") == "miss"
 
 

@@ -9,7 +9,7 @@ from focus.chat.v1.chat_pb2 import Answer
 from services.cache.entries import Coder, KeyRing, Unreadable
 
 RING = KeyRing.derived(b"0123456789abcdef")
-CODER = Coder(RING, compress_above=256, max_bytes=1 << 16)
+CODER = Coder(lambda: RING, compress_above=256, max_bytes=1 << 16)
 KEY, OTHER = b"k" * 32, b"o" * 32
 
 
@@ -38,7 +38,7 @@ def test_nothing_readable_lies_in_the_store() -> None:
 
 
 def test_a_value_larger_than_allowed_is_not_made() -> None:
-    assert Coder(RING, 256, 1024).encode(KEY, entry("x" * 1025)) is None
+    assert Coder(lambda: RING, 256, 1024).encode(KEY, entry("x" * 1025)) is None
 
 
 def test_the_value_of_another_key_does_not_open() -> None:
@@ -53,7 +53,7 @@ def test_an_older_version_does_not_open() -> None:
 
 def test_a_value_under_an_unknown_encryption_key_does_not_open() -> None:
     rotated = KeyRing({"2026-12": b"n" * 32}, "2026-12")
-    made = Coder(rotated, 256, 1024).encode(KEY, entry())
+    made = Coder(lambda: rotated, 256, 1024).encode(KEY, entry())
     assert made is not None
     with pytest.raises(Unreadable, match="key"):
         CODER.decode(KEY, made)

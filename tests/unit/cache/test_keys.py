@@ -7,10 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.cache.canonical import canonical
-from services.cache.keys import Asked, KeyMaker, Scope, read_secret
+from services.cache.keys import Asked, Scope, key_of
 
 ASKED = Asked("tenant", "person", Scope.TENANT, "What is the capital of Brazil?", 1, "Be brief.", 100, 0.5, "en")
-KEYS = KeyMaker(b"0123456789abcdef")
+SECRET = b"0123456789abcdef"
+
+
+def key(asked: Asked) -> bytes:
+    return key_of(SECRET, asked)
 
 
 @pytest.mark.parametrize(
@@ -29,26 +33,26 @@ KEYS = KeyMaker(b"0123456789abcdef")
     ],
 )
 def test_everything_an_answer_depends_on_changes_the_key(change: dict[str, object]) -> None:
-    assert KEYS.key(replace(ASKED, **change)) != KEYS.key(ASKED)  # type: ignore[arg-type]
+    assert key(replace(ASKED, **change)) != key(ASKED)  # type: ignore[arg-type]
 
 
 def test_colleagues_share_a_tenants_entry_and_not_a_persons() -> None:
     colleague = replace(ASKED, person="colleague")
-    assert KEYS.key(colleague) == KEYS.key(ASKED)
-    assert KEYS.key(replace(colleague, scope=Scope.PERSON)) != KEYS.key(replace(ASKED, scope=Scope.PERSON))
+    assert key(colleague) == key(ASKED)
+    assert key(replace(colleague, scope=Scope.PERSON)) != key(replace(ASKED, scope=Scope.PERSON))
 
 
 def test_public_entries_are_the_same_for_all_tenants() -> None:
     public = replace(ASKED, scope=Scope.PUBLIC)
-    assert KEYS.key(public) == KEYS.key(replace(public, tenant="another", person=""))
+    assert key(public) == key(replace(public, tenant="another", person=""))
 
 
 def test_no_temperature_is_not_zero() -> None:
-    assert KEYS.key(replace(ASKED, temperature=None)) != KEYS.key(replace(ASKED, temperature=0.0))
+    assert key(replace(ASKED, temperature=None)) != key(replace(ASKED, temperature=0.0))
 
 
 def test_another_secret_gives_other_keys() -> None:
-    assert KeyMaker(b"fedcba9876543210").key(ASKED) != KEYS.key(ASKED)
+    assert key_of(b"fedcba9876543210", ASKED) != key(ASKED)
 
 
 small = st.text(alphabet="ab", max_size=3)
@@ -65,14 +69,4 @@ def test_text_moved_between_fields_is_another_question(texts: list[str]) -> None
         canonical(other.text),
         other.system_instruction,
     ]
-    assert (KEYS.key(one) == KEYS.key(other)) is same
-
-
-def test_a_short_or_missing_secret_is_refused_with_a_sentence(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(ValueError, match="put at least 16 random bytes"):
-        read_secret(tmp_path)
-    (tmp_path / "hmac").write_bytes(b"short\n")
-    with pytest.raises(ValueError, match="holds 5 bytes"):
-        read_secret(tmp_path)
-    (tmp_path / "hmac").write_bytes(b"0123456789abcdef\n")
-    assert read_secret(tmp_path) == b"0123456789abcdef"
+    assert (key(one) == key(other)) is same

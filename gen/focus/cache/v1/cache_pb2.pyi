@@ -790,7 +790,9 @@ class FollowResponse(_message.Message):
 
     @_typing.final
     class Lead(_message.Message):
-        """Lead carries the lease."""
+        """Lead carries the chance to store. Its fill is not leased when following cannot go on (the
+        replica stops, the answer was purged meanwhile).
+        """
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -823,7 +825,9 @@ class FollowResponse(_message.Message):
     def finished(self) -> Global___FollowResponse.Finished: ...
     @_builtins.property
     def lead(self) -> Global___FollowResponse.Lead:
-        """The filler is gone and it is this follower's turn: forget all events so far and generate."""
+        """The filler is gone and it is this follower's turn: forget all events so far and generate, with
+        the lease if the fill has one.
+        """
 
     @_builtins.property
     def failed(self) -> Global___FillFailure: ...
@@ -1036,11 +1040,9 @@ class ListPopularResponse(_message.Message):
         QUESTION_FIELD_NUMBER: _builtins.int
         SCOPE_FIELD_NUMBER: _builtins.int
         COUNT_FIELD_NUMBER: _builtins.int
-        OVERCOUNT_FIELD_NUMBER: _builtins.int
         scope: Global___Scope.ValueType
         count: _builtins.int
-        """Askings since it was first seen; at most `overcount` too many."""
-        overcount: _builtins.int
+        """How often it was asked, about: the sketch may count too high, never too low."""
         @_builtins.property
         def principal(self) -> _chat_pb2.Principal: ...
         @_builtins.property
@@ -1052,11 +1054,10 @@ class ListPopularResponse(_message.Message):
             question: Global___Question | None = ...,
             scope: Global___Scope.ValueType = ...,
             count: _builtins.int = ...,
-            overcount: _builtins.int = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _typing.Literal["principal", b"principal", "question", b"question"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "overcount", b"overcount", "principal", b"principal", "question", b"question", "scope", b"scope"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "principal", b"principal", "question", b"question", "scope", b"scope"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -197,7 +197,7 @@ class CacheServiceServicer:
         each; it hands out a lease for those that need it.
 
         Fails with INVALID_ARGUMENT (INVALID_ARGUMENT): limit outside 0 to 1,000;
-        UNAVAILABLE (STORE_UNAVAILABLE).
+        UNAVAILABLE (STORE_UNAVAILABLE): try again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

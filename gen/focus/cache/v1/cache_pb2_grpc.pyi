@@ -107,7 +107,7 @@ class CacheServiceStub:
     each; it hands out a lease for those that need it.
 
     Fails with INVALID_ARGUMENT (INVALID_ARGUMENT): limit outside 0 to 1,000;
-    UNAVAILABLE (STORE_UNAVAILABLE).
+    UNAVAILABLE (STORE_UNAVAILABLE): try again.
     """
 
 @_typing.type_check_only
@@ -189,7 +189,7 @@ class CacheServiceAsyncStub(CacheServiceStub):
     each; it hands out a lease for those that need it.
 
     Fails with INVALID_ARGUMENT (INVALID_ARGUMENT): limit outside 0 to 1,000;
-    UNAVAILABLE (STORE_UNAVAILABLE).
+    UNAVAILABLE (STORE_UNAVAILABLE): try again.
     """
 
 class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -322,7 +322,7 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         each; it hands out a lease for those that need it.
 
         Fails with INVALID_ARGUMENT (INVALID_ARGUMENT): limit outside 0 to 1,000;
-        UNAVAILABLE (STORE_UNAVAILABLE).
+        UNAVAILABLE (STORE_UNAVAILABLE): try again.
         """
 
 def add_CacheServiceServicer_to_server(servicer: CacheServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

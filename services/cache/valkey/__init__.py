@@ -1,0 +1,1 @@
+"""A small pipelining client for one Valkey or a cluster of them."""
