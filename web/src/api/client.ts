@@ -27,6 +27,11 @@ export interface CallOptions {
   readonly idempotencyKey?: string | undefined;
 }
 
+export interface StreamOptions extends CallOptions {
+  /** Called with the response's headers, before its first event. */
+  readonly began?: (head: Headers) => void;
+}
+
 type Fetch = (path: string, init: RequestInit) => Promise<Response>;
 
 /** The gateway's API. Every failure is thrown as a Problem; only an abort stays an AbortError. */
@@ -47,17 +52,18 @@ export class Api {
     }
   }
 
-  /** The answer as text of the given media type. */
-  async text(path: string, mediaType: string): Promise<string> {
+  /** The answer as a file of the given media type. */
+  async file(path: string, mediaType: string): Promise<Blob> {
     const response = await this.#request("GET", path, mediaType, {});
-    return response.text().catch((error: unknown) => {
+    return response.blob().catch((error: unknown) => {
       throw asProblem(error);
     });
   }
 
   /** The events of a streamed answer. */
-  async *events(path: string, options: CallOptions): AsyncGenerator<ServerEvent> {
+  async *events(path: string, options: StreamOptions): AsyncGenerator<ServerEvent> {
     const response = await this.#request("POST", path, "text/event-stream", options);
+    options.began?.(response.headers);
     if (!response.body) throw new Problem("stream_cut", "The answer ended early.");
     try {
       yield* readEvents(response.body);

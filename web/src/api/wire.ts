@@ -16,19 +16,33 @@ export interface AnswerFields {
   readonly model: string;
   /** 0 to 1; null where the model did not say. */
   readonly confidence: number | null;
-  /** "hit" where no model was asked. */
-  readonly cache: string;
+  readonly finish_reason: string | null;
+  readonly escalated: boolean;
   readonly usage: Usage;
   readonly cost_microusd: number;
-  readonly escalated: boolean;
-  readonly finish_reason?: string;
-  readonly turn_id?: string;
-  readonly seq?: number;
+  /** "hit" where no model was asked. Stored turns do not tell it. */
+  readonly cache?: "hit" | "miss" | "bypass" | null;
+}
+
+export interface TurnFields extends AnswerFields {
+  readonly turn_id: string;
+  readonly seq: number;
+  readonly parent_turn_id: string | null;
+  readonly question: string;
+  readonly outcome: "answer" | "failure" | "cancelled";
+  readonly failure_reason: string | null;
+  readonly failure_message: string | null;
+  readonly erased: boolean;
+  readonly created_at: string;
+  readonly history_cut?: boolean | null;
 }
 
 export interface QueuedFields {
+  readonly waiting_for: "conversation" | "quota";
+  /** 1 is next. */
   readonly position: number;
-  readonly expected_wait_ms?: number;
+  /** 0 where it is not known. */
+  readonly expected_wait_ms: number;
 }
 
 export interface EscalatedFields {
@@ -45,22 +59,35 @@ export interface ConversationFields {
   readonly turn_count: number;
 }
 
+/** `next_cursor` is null on the last page. */
 export interface ConversationsPage {
   readonly conversations: readonly ConversationFields[];
-  /** Null on the last page. */
   readonly next_cursor: string | null;
-}
-
-export interface TurnFields extends AnswerFields {
-  readonly turn_id: string;
-  readonly seq: number;
-  readonly question: string;
-  readonly outcome: "answer" | "failure" | "cancelled";
-  readonly failure_reason?: string | null;
-  readonly created_at: string;
 }
 
 export interface ConversationWithTurns extends ConversationFields {
   readonly turns: readonly TurnFields[];
   readonly next_cursor: string | null;
+}
+
+export interface FoundFields {
+  readonly conversation_id: string;
+  readonly title: string;
+  readonly turn_id: string;
+  readonly snippet: string;
+}
+
+export interface SearchPage {
+  readonly found: readonly FoundFields[];
+  readonly next_cursor: string | null;
+}
+
+export interface ShareFields {
+  readonly share_id: string;
+  readonly created_at: string;
+}
+
+export interface NewShareFields extends ShareFields {
+  /** Told once. */
+  readonly secret: string;
 }

@@ -46,8 +46,9 @@ export class Account extends Store<AccountState> {
   }
 
   async signOut(): Promise<void> {
-    if (sessionStorage.getItem(API_KEY) === null) await this.#tokens.signOut();
-    else sessionStorage.removeItem(API_KEY);
+    const byKey = sessionStorage.getItem(API_KEY) !== null;
+    sessionStorage.clear(); // The key, and questions whose answers were on their way.
+    if (!byKey) await this.#tokens.signOut();
     location.hash = "";
     this.#settle();
   }

@@ -1,9 +1,9 @@
 import type { Api } from "../api/client";
-import { Asking, type AskingState, type Request } from "./asking";
+import { Asking, type Request } from "./asking";
 import type { Turn } from "./turn";
 
 /** Questions that stand alone: nothing is kept on the server, and answers may come from the cache. */
-export class OneQuestion extends Asking<AskingState> {
+export class OneQuestion extends Asking {
   constructor(api: Api) {
     super(api, { turns: [] });
   }

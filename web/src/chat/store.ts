@@ -22,7 +22,7 @@ export class Store<S> {
 }
 
 /** Draws the component anew when the store changes, at most once a frame however fast an answer streams. */
-export function useStore<S>(store: Store<S>): S {
+export function useStore<S>(store: Pick<Store<S>, "watch" | "state">): S {
   const [, draw] = useState({});
   useEffect(() => {
     let frame = 0;

@@ -12,31 +12,44 @@ export interface AnswerFacts {
   readonly usage: Usage;
   readonly costMicrousd: number;
   readonly cutAtLimit: boolean;
+  readonly historyCut: boolean;
 }
 
-export type Phase = "waiting" | "queued" | "answering" | "answered" | "failed" | "stopped";
+/** What a new turn stands after, or beside as a branch. */
+export type Place =
+  | { readonly kind: "next" }
+  | { readonly kind: "after"; readonly turnId: string }
+  | { readonly kind: "again" | "edited"; readonly turnId: string };
+
+export type Phase = "waiting" | "queued" | "answering" | "stopping" | "answered" | "failed" | "stopped";
+
+const RUNNING: ReadonlySet<Phase | undefined> = new Set(["waiting", "queued", "answering", "stopping"]);
 
 /** A question with what has come of it so far, as the page shows it. */
 export interface Turn {
-  /** Stays the same while the page shows the turn. */
+  /** Stays the same while the page shows the turn; sent as its Idempotency-Key. */
   readonly key: string;
   readonly question: string;
   readonly phase: Phase;
   readonly text: string;
+  readonly place: Place;
+  /** The turn that this one follows; undefined where it opens the conversation. */
+  readonly parentId: string | undefined;
+  /** Undefined until it is stored. */
   readonly turnId?: string;
-  readonly seq?: number;
   readonly queued?: QueuedFields;
   readonly escalation?: EscalatedFields;
   readonly facts?: AnswerFacts;
   readonly problem?: Problem;
+  readonly erased?: boolean;
 }
 
 export function isRunning(turn: Turn | undefined): boolean {
-  return turn?.phase === "waiting" || turn?.phase === "queued" || turn?.phase === "answering";
+  return RUNNING.has(turn?.phase);
 }
 
-export function newTurn(key: string, question: string): Turn {
-  return { key, question, phase: "waiting", text: "" };
+export function newTurn(key: string, question: string, place: Place = { kind: "next" }, parentId?: string): Turn {
+  return { key, question, phase: "waiting", text: "", place, parentId };
 }
 
 /** The turn after one more event of its stream; an unknown event changes nothing. */
@@ -50,23 +63,12 @@ export function afterEvent(turn: Turn, event: ServerEvent): Turn {
       // What the junior had begun to say is not part of the senior's answer.
       return { ...turn, phase: "waiting", text: "", escalation: fieldsOf<EscalatedFields>(event) };
     case "done":
-      return answered(turn, fieldsOf<AnswerFields>(event));
+      return ended(turn, fieldsOf<AnswerFields & Partial<TurnFields>>(event));
     case "error":
       return failed(turn, problemFrom(fieldsOf<unknown>(event)));
     default:
       return turn;
   }
-}
-
-export function answered(turn: Turn, fields: AnswerFields): Turn {
-  return {
-    ...turn,
-    phase: "answered",
-    text: fields.answer,
-    facts: factsOf(fields),
-    ...(fields.turn_id === undefined ? {} : { turnId: fields.turn_id }),
-    ...(fields.seq === undefined ? {} : { seq: fields.seq }),
-  };
 }
 
 export function failed(turn: Turn, problem: Problem): Turn {
@@ -79,14 +81,26 @@ export function stopped(turn: Turn): Turn {
 
 /** A turn as the gateway keeps it. */
 export function storedTurn(fields: TurnFields): Turn {
-  const turn: Turn = { ...newTurn(fields.turn_id, fields.question), turnId: fields.turn_id, seq: fields.seq };
-  if (fields.outcome === "answer") return answered(turn, fields);
-  if (fields.outcome === "cancelled") return { ...stopped(turn), text: fields.answer };
-  const reason = (fields.failure_reason ?? "internal").toLowerCase();
-  return failed(turn, new Problem(reason, "This question could not be answered."));
+  return ended(newTurn(fields.turn_id, fields.question), fields);
 }
 
-function factsOf(fields: AnswerFields): AnswerFacts {
+/** The turn with its outcome: an answer, unless the fields name another one. */
+function ended(turn: Turn, fields: AnswerFields & Partial<TurnFields>): Turn {
+  const known: Turn = {
+    ...turn,
+    text: fields.answer,
+    ...(fields.turn_id === undefined ? {} : { turnId: fields.turn_id }),
+    ...(fields.parent_turn_id === undefined ? {} : { parentId: fields.parent_turn_id ?? undefined }),
+    ...(fields.erased ? { erased: true } : {}),
+  };
+  if (fields.outcome === "cancelled") return stopped(known);
+  if (fields.outcome === "failure") {
+    return failed(known, new Problem(fields.failure_reason ?? "internal", fields.failure_message ?? "This question was not answered."));
+  }
+  return { ...known, phase: "answered", facts: factsOf(fields) };
+}
+
+function factsOf(fields: AnswerFields & Partial<TurnFields>): AnswerFacts {
   return {
     tier: fields.tier,
     model: fields.model,
@@ -96,6 +110,7 @@ function factsOf(fields: AnswerFields): AnswerFacts {
     usage: fields.usage,
     costMicrousd: fields.cost_microusd,
     cutAtLimit: fields.finish_reason === "max_tokens",
+    historyCut: fields.history_cut ?? false,
   };
 }
 

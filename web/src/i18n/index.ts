@@ -35,6 +35,11 @@ export class Words {
     return new Intl.NumberFormat(this.#locale, format).format(micro / 1e6);
   }
 
+  /** The day and time of an RFC 3339 timestamp, in the browser's time zone. */
+  dateTime(timestamp: string): string {
+    return new Intl.DateTimeFormat(this.#locale, { dateStyle: "medium", timeStyle: "short" }).format(new Date(timestamp));
+  }
+
   /** A problem in plain words. */
   problem(problem: Problem): string {
     return this.say.problems[problem.reason] ?? problem.detail;

@@ -4,6 +4,8 @@ import { Account } from "../chat/account";
 import { useStore } from "../chat/store";
 import { initialLanguage, type Language, rememberLanguage, Words, WordsContext } from "../i18n";
 import { Chat } from "./Chat";
+import { useRoute } from "./route";
+import { SharedView } from "./SharedView";
 import { SignIn } from "./SignIn";
 
 /** The whole page: the words of the chosen language, and either the sign-in or the chat. */
@@ -11,6 +13,7 @@ export function App() {
   const [language, setLanguage] = useState<Language>(initialLanguage);
   const words = useMemo(() => new Words(language), [language]);
   const account = useMemo(() => new Account(), []);
+  const route = useRoute();
   const { caller, ended } = useStore(account);
 
   useEffect(() => {
@@ -21,7 +24,9 @@ export function App() {
 
   return (
     <WordsContext.Provider value={words}>
-      {caller ? (
+      {route.page === "shared" ? (
+        <SharedView secret={route.secret} onLanguage={setLanguage} />
+      ) : caller ? (
         <Chat key={caller.name} caller={caller} onSignOut={() => void account.signOut()} onLanguage={setLanguage} />
       ) : (
         <SignIn account={account} ended={ended} onLanguage={setLanguage} />

@@ -3,9 +3,11 @@ import { useEffect, useMemo, useState } from "preact/hooks";
 import type { Caller } from "../chat/account";
 import { Conversations } from "../chat/conversations";
 import { OneQuestion } from "../chat/one_question";
+import { Search } from "../chat/search";
 import { type Language, useWords } from "../i18n";
 import { ConversationView } from "./ConversationView";
 import { Icon } from "./icons";
+import { NoticeBar } from "./NoticeBar";
 import { OneQuestionView } from "./OneQuestionView";
 import { href, useRoute } from "./route";
 import { Sidebar } from "./Sidebar";
@@ -21,6 +23,7 @@ export function Chat({ caller, onSignOut, onLanguage }: Props) {
   const { say } = useWords();
   const route = useRoute();
   const [menuOpen, setMenuOpen] = useState(false);
+  const search = useMemo(() => new Search(caller.api), [caller]);
   const oneQuestion = useMemo(() => new OneQuestion(caller.api), [caller]);
   const conversations = useMemo(
     () => new Conversations(caller.api, (id) => location.replace(href({ page: "conversation", id }))),
@@ -49,6 +52,7 @@ export function Chat({ caller, onSignOut, onLanguage }: Props) {
       </a>
       <Sidebar
         conversations={conversations}
+        search={search}
         route={route}
         name={caller.name}
         onSignOut={onSignOut}
@@ -63,8 +67,15 @@ export function Chat({ caller, onSignOut, onLanguage }: Props) {
         {route.page === "one" ? (
           <OneQuestionView asking={oneQuestion} />
         ) : (
-          <ConversationView key={route.page === "new" ? "new" : route.id} thread={thread} />
+          <ConversationView
+            key={thread.name}
+            api={caller.api}
+            conversations={conversations}
+            thread={thread}
+            turnId={route.page === "conversation" ? route.turnId : undefined}
+          />
         )}
+        <NoticeBar conversations={conversations} />
       </main>
     </div>
   );

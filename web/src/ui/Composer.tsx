@@ -1,16 +1,16 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { TargetedKeyboardEvent } from "preact";
 
-import type { Asking, AskingState } from "../chat/asking";
+import type { Asking } from "../chat/asking";
 import { useStore } from "../chat/store";
 import { isRunning } from "../chat/turn";
 import { useWords } from "../i18n";
 import { Icon } from "./icons";
 
 /** Where the question is written; while an answer comes, where it is stopped. */
-export function Composer({ asking }: { readonly asking: Asking<AskingState> }) {
+export function Composer({ asking }: { readonly asking: Pick<Asking, "ask" | "stop" | "watch" | "state"> }) {
   const { say } = useWords();
-  const running = isRunning(useStore(asking).turns.at(-1));
+  const running = useStore(asking).turns.some(isRunning);
   const [text, setText] = useState("");
   const field = useRef<HTMLTextAreaElement>(null);
 

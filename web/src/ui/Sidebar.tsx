@@ -1,5 +1,6 @@
 import type { ConversationFields } from "../api/wire";
 import type { Conversations } from "../chat/conversations";
+import type { Search } from "../chat/search";
 import { useStore } from "../chat/store";
 import { type Language, useWords } from "../i18n";
 import type { Messages } from "../i18n/english";
@@ -7,9 +8,11 @@ import { Icon, Mark } from "./icons";
 import { LanguageSwitch } from "./LanguageSwitch";
 import { ProblemNote } from "./ProblemNote";
 import { href, type Route } from "./route";
+import { SearchBox, SearchResults } from "./SearchBox";
 
 interface Props {
   readonly conversations: Conversations;
+  readonly search: Search;
   readonly route: Route;
   readonly name: string;
   readonly onSignOut: () => void;
@@ -18,9 +21,10 @@ interface Props {
 }
 
 /** The way to every conversation; on a narrow screen a drawer. */
-export function Sidebar({ conversations, route, name, onSignOut, onLanguage, onClose }: Props) {
+export function Sidebar({ conversations, search, route, name, onSignOut, onLanguage, onClose }: Props) {
   const { say } = useWords();
   const { list, cursor, loading, problem } = useStore(conversations);
+  const { query } = useStore(search);
   const current = (other: Route) => (href(other) === href(route) ? { "aria-current": "page" as const } : {});
   return (
     <nav class="sidebar" aria-label={say.conversations}>
@@ -41,32 +45,37 @@ export function Sidebar({ conversations, route, name, onSignOut, onLanguage, onC
         <Icon name="bolt" />
         {say.oneQuestion}
       </a>
-      <div class="conversations" aria-busy={loading}>
-        {byAge(list).map(([age, group]) => (
-          <section key={age} aria-label={say[age]}>
-            <h2>{say[age]}</h2>
-            <ul>
-              {group.map((conversation) => {
-                const target: Route = { page: "conversation", id: conversation.conversation_id };
-                return (
-                  <li key={conversation.conversation_id}>
-                    <a class="nav-item" href={href(target)} {...current(target)}>
-                      <span class="title">{conversation.title || say.untitled}</span>
-                    </a>
-                  </li>
-                );
-              })}
-            </ul>
-          </section>
-        ))}
-        {list.length === 0 && !problem && <p class="hint">{loading ? say.loading : say.empty}</p>}
-        {problem && <ProblemNote problem={problem} onRetry={() => void conversations.reload()} />}
-        {cursor !== null && (
-          <button type="button" class="quiet" disabled={loading} onClick={() => void conversations.more()}>
-            {say.more}
-          </button>
-        )}
-      </div>
+      <SearchBox search={search} />
+      {query.trim() === "" ? (
+        <div class="conversations" aria-busy={loading}>
+          {byAge(list).map(([age, group]) => (
+            <section key={age} aria-label={say[age]}>
+              <h2>{say[age]}</h2>
+              <ul>
+                {group.map((conversation) => {
+                  const target: Route = { page: "conversation", id: conversation.conversation_id };
+                  return (
+                    <li key={conversation.conversation_id}>
+                      <a class="nav-item" href={href(target)} {...current(target)}>
+                        <span class="title">{conversation.title || say.untitled}</span>
+                      </a>
+                    </li>
+                  );
+                })}
+              </ul>
+            </section>
+          ))}
+          {list.length === 0 && !problem && <p class="hint">{loading ? say.loading : say.empty}</p>}
+          {problem && <ProblemNote problem={problem} onRetry={() => void conversations.reload()} />}
+          {cursor !== null && (
+            <button type="button" class="quiet" disabled={loading} onClick={() => void conversations.more()}>
+              {say.more}
+            </button>
+          )}
+        </div>
+      ) : (
+        <SearchResults search={search} />
+      )}
       <footer>
         <span class="who">{name || say.byKey}</span>
         <LanguageSwitch onLanguage={onLanguage} />

@@ -11,15 +11,28 @@ const PATHS = {
   down: "M12 5v14M6 13l6 6 6-6",
   alert: "M12 8v5M12 16.5v.1M12 3l9.5 17h-19z",
   up: "M7 17 17 7M9 7h8v8",
+  pencil: "M4 20l1-4L16 5l3 3L8 19zM14 7l3 3",
+  trash: "M5 7h14M10 7V4h4v3M7 7l1 13h8l1-13M10 11v5M14 11v5",
+  share: "M12 15V4M8 7l4-4 4 4M5 12v8h14v-8",
+  download: "M12 4v11M8 11l4 4 4-4M5 19h14",
+  left: "M14 6l-6 6 6 6",
+  right: "M10 6l6 6-6 6",
+  search: "M16 16l4 4M4 11a7 7 0 1 0 14 0a7 7 0 1 0-14 0",
   cached: "M4 7c0-4 16-4 16 0s-16 4-16 0v10c0 4 16 4 16 0V7M4 12c0 4 16 4 16 0",
 } as const;
 
-export type IconName = keyof typeof PATHS | "stop";
+export type IconName = keyof typeof PATHS | "stop" | "more";
 
 export function Icon({ name }: { readonly name: IconName }) {
   return (
     <svg class="icon" viewBox="0 0 24 24" aria-hidden="true">
-      {name === "stop" ? <rect class="solid" x="7" y="7" width="10" height="10" rx="1.5" /> : <path d={PATHS[name]} />}
+      {name === "stop" ? (
+        <rect class="solid" x="7" y="7" width="10" height="10" rx="1.5" />
+      ) : name === "more" ? (
+        [5, 12, 19].map((x) => <circle key={x} class="solid" cx={x} cy="12" r="1" />)
+      ) : (
+        <path d={PATHS[name]} />
+      )}
     </svg>
   );
 }
