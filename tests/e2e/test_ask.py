@@ -75,7 +75,7 @@ def test_a_stream_shows_the_answer_piece_by_piece_and_ends_with_the_whole(person
 def test_pieces_arrive_while_the_model_still_writes(person: Person, own: Emulator) -> None:
     """The first piece is there though the upstream holds back the rest."""
     own.script({"match": "slowly", "chunks": ["First. ", "Second."]})
-    own.faults({"hang_after_chunks": 2})
+    own.faults({"effect": {"hang_after_chunks": 2}})
     body = {"question": fresh("Tell me slowly")}
     with person.client.stream("POST", "/v1/ask", json=body, headers={"Accept": "text/event-stream"}) as reply:
         lines = reply.iter_lines()
@@ -104,7 +104,7 @@ def test_the_confidence_prefix_never_reaches_a_reader(person: Person) -> None:
 
 
 def test_a_failing_provider_is_a_problem_before_the_first_piece(person: Person, own: Emulator) -> None:
-    own.faults({"status": 503})
+    own.faults({"effect": {"status": 503}})
     reply = person.client.post("/v1/ask", json={"question": fresh()}, headers={"Accept": "text/event-stream"})
     assert reply.status_code == 503
     assert reply.headers["content-type"] == "application/problem+json"

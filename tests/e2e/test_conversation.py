@@ -109,7 +109,7 @@ def test_turns_sent_at_once_are_answered_one_after_the_other(person: Person) -> 
 def test_a_failed_turn_is_kept_as_a_failure_and_the_next_one_goes_on(person: Person, own: Emulator) -> None:
     conversation = begin(person)
     path = f"/v1/conversations/{conversation}/turns"
-    own.faults({"status": 503})
+    own.faults({"effect": {"status": 503}})
     failed = person.client.post(path, json={"question": "Is anybody there?"})
     assert (failed.status_code, failed.json()["reason"]) == (503, "provider_unavailable")
     own.faults()

@@ -1,10 +1,20 @@
 """Parts of our own system stop and come back; what was stored stays."""
 
+import time
+
 from devstack.process import wait_until_ready
 from devstack.stack import Stack
 from tests.e2e.test_ask import fresh
 from tests.e2e.test_conversation import begin
 from tests.harness.system import Person
+
+
+def wait_until_served(person: Person) -> None:
+    """The gateway's connection to a service that was away comes back within two seconds."""
+    until = time.monotonic() + 10
+    while person.client.get("/v1/conversations").status_code != 200:
+        assert time.monotonic() < until, "the session service runs and is not reached"
+        time.sleep(0.05)
 
 
 def test_a_conversation_outlives_a_restart_of_everything(stack: Stack, person: Person) -> None:
@@ -26,9 +36,11 @@ def test_a_conversation_outlives_a_restart_of_everything(stack: Stack, person: P
 def test_without_the_cache_questions_are_answered(stack: Stack, person: Person) -> None:
     stack.valkey_cache.process.kill()
     try:
+        question = fresh()
         for _ in range(2):
-            reply = person.client.post("/v1/ask", json={"question": "What is the capital of Brazil?"})
-            assert (reply.status_code, reply.headers["x-cache"]) == (200, "miss")
+            reply = person.client.post("/v1/ask", json={"question": question})
+            assert reply.status_code == 200, reply.text
+            assert reply.json()["answer"]
     finally:
         wait_until_ready([stack.valkey_cache.start()], timeout=30)
 
@@ -64,6 +76,7 @@ def test_without_the_session_service_asks_are_answered(stack: Stack, person: Per
         assert person.client.get("/v1/conversations").status_code == 503
     finally:
         stack.sessions[0].restart()
+        wait_until_served(person)
 
 
 def test_a_killed_gateway_leaves_a_conversation_free(stack: Stack, person: Person) -> None:

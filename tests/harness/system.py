@@ -50,7 +50,8 @@ def stack(deployed_url: str | None, tmp_path_factory: pytest.TempPathFactory, sc
     """All services with a scripted provider. A test that stops something starts it again."""
     if deployed_url:
         pytest.skip("this test stops and steers parts of its own system")
-    with Stack(Plan(scratch / "stack", backend="scripted", durable=False, settings=SETTINGS)) as running:
+    # Durable: tests kill PostgreSQL and expect what was acknowledged to be there.
+    with Stack(Plan(scratch / "stack", backend="scripted", settings=SETTINGS)) as running:
         yield running
 
 
