@@ -37,16 +37,11 @@ class Bodies:
         Raises InvalidRequest: UNSUPPORTED_MEDIA_TYPE, BODY_MALFORMED (too large, not UTF-8, not JSON,
         nested too deeply, a name given twice) or INVALID_ARGUMENT with the field's name.
         """
-        content_type = request.headers.get("content-type")
-        if content_type is None and optional:
-            body = await self._bytes(request)
-            if not body:
-                return model()
-        if content_type != "application/json":
-            _check_type(request, content_type)
-        body = await self._bytes(request)
-        if not body and optional:
+        if optional and not (body := await self._bytes(request)):
             return model()
+        _check_type(request)
+        if not optional:
+            body = await self._bytes(request)
         return _validated(model, self._parsed(body))
 
     async def none(self, request: Request) -> None:
@@ -95,8 +90,6 @@ class Bodies:
 def read_query(request: Request, model: type[ModelT]) -> ModelT:
     """The query string as a `model`. Raises InvalidRequest (INVALID_ARGUMENT, with the parameter's name)."""
     query = request.scope["query_string"]
-    if not query:
-        return model()
     try:
         pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=20)
     except ValueError:
@@ -125,10 +118,13 @@ def _invalid(faults: Sequence[Any]) -> FocusError:
     return InvalidRequest(f"{field}: {message}{more}", metadata={"field": field})
 
 
-def _check_type(request: Request, content_type: str | None) -> None:
-    if content_type is None or _JSON_TYPE.fullmatch(content_type) is None:
+def _check_type(request: Request) -> None:
+    headers = request.headers
+    content_type = headers.get("content-type", "")
+    plain = content_type == "application/json" or _JSON_TYPE.fullmatch(content_type) is not None
+    if not plain or headers.get("content-encoding", "identity").lower() != "identity":
         raise InvalidRequest(
-            "Send the body as 'Content-Type: application/json' in UTF-8.",
+            "Send the body as 'Content-Type: application/json' in UTF-8, not compressed.",
             ErrorReason.ERROR_REASON_UNSUPPORTED_MEDIA_TYPE,
             metadata={"accept": "application/json"},
         )

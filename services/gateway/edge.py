@@ -6,6 +6,7 @@ microseconds, Starlette's BaseHTTPMiddleware a task and a stream.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from typing import Literal
@@ -30,6 +31,9 @@ HTTP_SECONDS = Histogram(
     ["route", "status"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120),
 )
+
+# uri-host [":" port] (RFC 9110 section 7.2): a registered name, IPv4, or IPv6 in brackets.
+_HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 
 # Probes are answered also when everything else is turned away.
 _ALWAYS_ADMITTED = frozenset({"/healthz", "/readyz"})
@@ -121,15 +125,13 @@ class Edge:
                 fault = InvalidRequest("The only Transfer-Encoding that is understood is 'chunked'.")
         if len(hosts) != 1 and not (scope["http_version"] == "1.0" and not hosts):
             fault = InvalidRequest("A request needs exactly one Host header.")
-        elif hosts and not self._knows(hosts[0]):
+        elif hosts and _HOST.fullmatch(hosts[0]) is None:
+            fault = InvalidRequest("The Host header is not a host name with an optional port.")
+        elif hosts and self._allowed_hosts and not self._knows(hosts[0]):
             fault = InvalidRequest("This server does not serve that Host.", metadata={"status": "421"})
         return request_id, traceparent, fault
 
     def _knows(self, host: bytes) -> bool:
-        if not host or any(byte in b"/?#@, \t\\" for byte in host):
-            return False
-        if not self._allowed_hosts:
-            return True
         name, _, port = host.rpartition(b":")
         return (name if name and port.isdigit() else host).lower() in self._allowed_hosts
 

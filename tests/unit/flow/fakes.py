@@ -39,9 +39,12 @@ class Trace:
         self.gates[call] = asyncio.Event()
         return self.gates[call]
 
-    async def enter(self, call: str) -> None:
-        self.calls.append(call)
+    def note(self, what: str) -> None:
+        self.calls.append(what)
         self._called.set()
+
+    async def enter(self, call: str) -> None:
+        self.note(call)
         gate = self.gates.get(call)
         if gate is not None:
             await gate.wait()
@@ -149,7 +152,7 @@ class MemoryTurns:
             yield turn_pb2.AwaitTurnResponse(begun=self._grant(conversation, request.ticket))
         finally:
             if not reached:
-                self.trace.calls.append("left the queue")
+                self.trace.note("left the queue")
                 conversation.queue.remove(request.ticket)
 
     async def commit(self, request: turn_pb2.CommitTurnRequest, *, timeout: float) -> turn_pb2.CommitTurnResponse:
@@ -266,7 +269,7 @@ class ScriptedModels:
         try:
             await self.trace.enter("complete")
         except asyncio.CancelledError:
-            self.trace.calls.append("stopped")
+            self.trace.note("stopped")
             raise
         answer = self.answer()
         answer.text = "".join(self.pieces)
@@ -287,7 +290,7 @@ class ScriptedModels:
             yield llm_pb2.GenerateResponse(finished=ended)
         finally:
             if not finished:
-                self.trace.calls.append("stopped")
+                self.trace.note("stopped")
 
 
 class World:
