@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol
 
@@ -45,9 +45,16 @@ class Renewals(Protocol):
 class Holder:
     """Gives out its id for leases and renews what is in use. Used within `beating`."""
 
-    def __init__(self, renewals: Renewals, *, interval: float = INTERVAL_SECONDS) -> None:
+    def __init__(
+        self,
+        renewals: Renewals,
+        *,
+        interval: float = INTERVAL_SECONDS,
+        abandon_pauses: Sequence[float] = _ABANDON_PAUSES,
+    ) -> None:
         self._renewals = renewals
         self._interval = interval
+        self._abandon_pauses = abandon_pauses
         self._current = str(uuid.uuid4())
         self._uses: dict[str, int] = {}
         self._renewed_at: dict[str, float] = {}
@@ -95,7 +102,7 @@ class Holder:
         task.add_done_callback(self._abandoning.discard)
 
     async def _abandon(self, holder_id: str, give_up: Callable[[float], Awaitable[object]]) -> None:
-        for pause in (0.0, *_ABANDON_PAUSES):
+        for pause in (0.0, *self._abandon_pauses):
             await asyncio.sleep(pause)
             try:
                 await give_up(_ABANDON_SECONDS)

@@ -59,9 +59,9 @@ class Trace:
         if self.lost[call]:
             raise self.lost[call].popleft()
 
-    async def until(self, call: str) -> None:
-        """Waits until a call of this name was made."""
-        while call not in self.calls:
+    async def until(self, call: str, times: int = 1) -> None:
+        """Waits until a call of this name was made so often."""
+        while self.calls.count(call) < times:
             self._called.clear()
             await self._called.wait()
 
@@ -83,6 +83,7 @@ class MemoryTurns:
         self.conversations: dict[str, Conversation] = {}
         self.keys: dict[str, tuple[bytes, Any]] = {}
         self.asks: dict[str, str] = {}
+        self.renewed: list[str] = []
 
     def conversation(self) -> str:
         conversation_id = f"local-{uuid.uuid4()}"
@@ -194,6 +195,7 @@ class MemoryTurns:
 
     async def renew(self, request: turn_pb2.RenewHolderRequest, *, timeout: float) -> turn_pb2.RenewHolderResponse:
         await self.trace.enter("renew")
+        self.renewed.append(request.holder_id)
         return turn_pb2.RenewHolderResponse()
 
     async def release(
