@@ -24,29 +24,35 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x66ocus/chat/v1/chat.proto\x12\rfocus.chat.v1\"1\n\tPrincipal\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x11\n\tperson_id\x18\x02 \x01(\t\"P\n\x07Message\x12!\n\x04role\x18\x01 \x01(\x0e\x32\x13.focus.chat.v1.Role\x12\"\n\x05parts\x18\x02 \x03(\x0b\x32\x13.focus.chat.v1.Part\"\x1e\n\x04Part\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x42\x06\n\x04kind\"d\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\x03\x12\x15\n\rcached_tokens\x18\x02 \x01(\x03\x12\x15\n\routput_tokens\x18\x03 \x01(\x03\x12\x16\n\x0ethought_tokens\x18\x04 \x01(\x03\"\xdf\x01\n\x06\x41nswer\x12\x0c\n\x04text\x18\x01 \x01(\t\x12!\n\x04tier\x18\x02 \x01(\x0e\x32\x13.focus.chat.v1.Tier\x12\r\n\x05model\x18\x03 \x01(\t\x12\x12\n\nconfidence\x18\x04 \x01(\x01\x12\x32\n\rfinish_reason\x18\x05 \x01(\x0e\x32\x1b.focus.chat.v1.FinishReason\x12#\n\x05usage\x18\x06 \x01(\x0b\x32\x14.focus.chat.v1.Usage\x12\x15\n\rcost_microusd\x18\x07 \x01(\x03\x12\x11\n\tescalated\x18\x08 \x01(\x08*;\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\r\n\tROLE_USER\x10\x01\x12\x0e\n\nROLE_MODEL\x10\x02*>\n\x04Tier\x12\x14\n\x10TIER_UNSPECIFIED\x10\x00\x12\x0f\n\x0bTIER_JUNIOR\x10\x01\x12\x0f\n\x0bTIER_SENIOR\x10\x02*M\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\r\n\tMODE_AUTO\x10\x01\x12\x0f\n\x0bMODE_JUNIOR\x10\x02\x12\x0f\n\x0bMODE_SENIOR\x10\x03*\xb2\x02\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x1c\n\x18\x46INISH_REASON_MAX_TOKENS\x10\x02\x12\x18\n\x14\x46INISH_REASON_SAFETY\x10\x03\x12\x1c\n\x18\x46INISH_REASON_RECITATION\x10\x04\x12\x1c\n\x18\x46INISH_REASON_PROHIBITED\x10\x05\x12\x1a\n\x16\x46INISH_REASON_LANGUAGE\x10\x06\x12%\n!FINISH_REASON_MALFORMED_TOOL_CALL\x10\x07\x12\x17\n\x13\x46INISH_REASON_OTHER\x10\x08\x12\x1b\n\x17\x46INISH_REASON_CANCELLED\x10\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x66ocus/chat/v1/chat.proto\x12\rfocus.chat.v1\"1\n\tPrincipal\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x11\n\tperson_id\x18\x02 \x01(\t\"P\n\x07Message\x12!\n\x04role\x18\x01 \x01(\x0e\x32\x13.focus.chat.v1.Role\x12\"\n\x05parts\x18\x02 \x03(\x0b\x32\x13.focus.chat.v1.Part\"\xa5\x01\n\x04Part\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12%\n\x05media\x18\x02 \x01(\x0b\x32\x14.focus.chat.v1.MediaH\x00\x12,\n\ttool_call\x18\x03 \x01(\x0b\x32\x17.focus.chat.v1.ToolCallH\x00\x12\x30\n\x0btool_result\x18\x04 \x01(\x0b\x32\x19.focus.chat.v1.ToolResultH\x00\x42\x06\n\x04kind\"(\n\x05Media\x12\x11\n\tmime_type\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"T\n\x08ToolCall\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0e\x61rguments_json\x18\x02 \x01(\t\x12\x0f\n\x07\x63\x61ll_id\x18\x03 \x01(\t\x12\x11\n\tsignature\x18\x04 \x01(\x0c\"@\n\nToolResult\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bresult_json\x18\x02 \x01(\t\x12\x0f\n\x07\x63\x61ll_id\x18\x03 \x01(\t\"d\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\x03\x12\x15\n\rcached_tokens\x18\x02 \x01(\x03\x12\x15\n\routput_tokens\x18\x03 \x01(\x03\x12\x16\n\x0ethought_tokens\x18\x04 \x01(\x03\"\x8c\x02\n\x06\x41nswer\x12\x0c\n\x04text\x18\x01 \x01(\t\x12!\n\x04tier\x18\x02 \x01(\x0e\x32\x13.focus.chat.v1.Tier\x12\r\n\x05model\x18\x03 \x01(\t\x12\x12\n\nconfidence\x18\x04 \x01(\x01\x12\x32\n\rfinish_reason\x18\x05 \x01(\x0e\x32\x1b.focus.chat.v1.FinishReason\x12#\n\x05usage\x18\x06 \x01(\x0b\x32\x14.focus.chat.v1.Usage\x12\x15\n\rcost_microusd\x18\x07 \x01(\x03\x12\x11\n\tescalated\x18\x08 \x01(\x08\x12+\n\ntool_calls\x18\t \x03(\x0b\x32\x17.focus.chat.v1.ToolCall*;\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\r\n\tROLE_USER\x10\x01\x12\x0e\n\nROLE_MODEL\x10\x02*>\n\x04Tier\x12\x14\n\x10TIER_UNSPECIFIED\x10\x00\x12\x0f\n\x0bTIER_JUNIOR\x10\x01\x12\x0f\n\x0bTIER_SENIOR\x10\x02*M\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\r\n\tMODE_AUTO\x10\x01\x12\x0f\n\x0bMODE_JUNIOR\x10\x02\x12\x0f\n\x0bMODE_SENIOR\x10\x03*\xb2\x02\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x1c\n\x18\x46INISH_REASON_MAX_TOKENS\x10\x02\x12\x18\n\x14\x46INISH_REASON_SAFETY\x10\x03\x12\x1c\n\x18\x46INISH_REASON_RECITATION\x10\x04\x12\x1c\n\x18\x46INISH_REASON_PROHIBITED\x10\x05\x12\x1a\n\x16\x46INISH_REASON_LANGUAGE\x10\x06\x12%\n!FINISH_REASON_MALFORMED_TOOL_CALL\x10\x07\x12\x17\n\x13\x46INISH_REASON_OTHER\x10\x08\x12\x1b\n\x17\x46INISH_REASON_CANCELLED\x10\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'focus.chat.v1.chat_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROLE']._serialized_start=536
-  _globals['_ROLE']._serialized_end=595
-  _globals['_TIER']._serialized_start=597
-  _globals['_TIER']._serialized_end=659
-  _globals['_MODE']._serialized_start=661
-  _globals['_MODE']._serialized_end=738
-  _globals['_FINISHREASON']._serialized_start=741
-  _globals['_FINISHREASON']._serialized_end=1047
+  _globals['_ROLE']._serialized_start=911
+  _globals['_ROLE']._serialized_end=970
+  _globals['_TIER']._serialized_start=972
+  _globals['_TIER']._serialized_end=1034
+  _globals['_MODE']._serialized_start=1036
+  _globals['_MODE']._serialized_end=1113
+  _globals['_FINISHREASON']._serialized_start=1116
+  _globals['_FINISHREASON']._serialized_end=1422
   _globals['_PRINCIPAL']._serialized_start=43
   _globals['_PRINCIPAL']._serialized_end=92
   _globals['_MESSAGE']._serialized_start=94
   _globals['_MESSAGE']._serialized_end=174
-  _globals['_PART']._serialized_start=176
-  _globals['_PART']._serialized_end=206
-  _globals['_USAGE']._serialized_start=208
-  _globals['_USAGE']._serialized_end=308
-  _globals['_ANSWER']._serialized_start=311
-  _globals['_ANSWER']._serialized_end=534
+  _globals['_PART']._serialized_start=177
+  _globals['_PART']._serialized_end=342
+  _globals['_MEDIA']._serialized_start=344
+  _globals['_MEDIA']._serialized_end=384
+  _globals['_TOOLCALL']._serialized_start=386
+  _globals['_TOOLCALL']._serialized_end=470
+  _globals['_TOOLRESULT']._serialized_start=472
+  _globals['_TOOLRESULT']._serialized_end=536
+  _globals['_USAGE']._serialized_start=538
+  _globals['_USAGE']._serialized_end=638
+  _globals['_ANSWER']._serialized_start=641
+  _globals['_ANSWER']._serialized_end=909
 # @@protoc_insertion_point(module_scope)

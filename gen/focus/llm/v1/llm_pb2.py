@@ -25,31 +25,61 @@ _sym_db = _symbol_database.Default()
 from focus.chat.v1 import chat_pb2 as focus_dot_chat_dot_v1_dot_chat__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x66ocus/llm/v1/llm.proto\x12\x0c\x66ocus.llm.v1\x1a\x18\x66ocus/chat/v1/chat.proto\"\xb6\x01\n\x06Prompt\x12(\n\x08messages\x18\x01 \x03(\x0b\x32\x16.focus.chat.v1.Message\x12\x1a\n\x12system_instruction\x18\x02 \x01(\t\x12!\n\x04mode\x18\x03 \x01(\x0e\x32\x13.focus.chat.v1.Mode\x12\x19\n\x11max_output_tokens\x18\x04 \x01(\x05\x12\x18\n\x0btemperature\x18\x05 \x01(\x01H\x00\x88\x01\x01\x42\x0e\n\x0c_temperature\"d\n\x0fGenerateRequest\x12+\n\tprincipal\x18\x01 \x01(\x0b\x32\x18.focus.chat.v1.Principal\x12$\n\x06prompt\x18\x02 \x01(\x0b\x32\x14.focus.llm.v1.Prompt\"\xca\x03\n\x10GenerateResponse\x12\x37\n\x06queued\x18\x01 \x01(\x0b\x32%.focus.llm.v1.GenerateResponse.QueuedH\x00\x12\x35\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32$.focus.llm.v1.GenerateResponse.DeltaH\x00\x12=\n\tescalated\x18\x03 \x01(\x0b\x32(.focus.llm.v1.GenerateResponse.EscalatedH\x00\x12;\n\x08\x66inished\x18\x04 \x01(\x0b\x32\'.focus.llm.v1.GenerateResponse.FinishedH\x00\x1a\x34\n\x06Queued\x12\x10\n\x08position\x18\x01 \x01(\x05\x12\x18\n\x10\x65xpected_wait_ms\x18\x02 \x01(\x03\x1a\x15\n\x05\x44\x65lta\x12\x0c\n\x04text\x18\x01 \x01(\t\x1a\x41\n\tEscalated\x12\x12\n\nconfidence\x18\x01 \x01(\x01\x12\x11\n\tthreshold\x18\x02 \x01(\x01\x12\r\n\x05model\x18\x03 \x01(\t\x1a\x31\n\x08\x46inished\x12%\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x15.focus.chat.v1.AnswerB\x07\n\x05\x65vent\"d\n\x0f\x43ompleteRequest\x12+\n\tprincipal\x18\x01 \x01(\x0b\x32\x18.focus.chat.v1.Principal\x12$\n\x06prompt\x18\x02 \x01(\x0b\x32\x14.focus.llm.v1.Prompt\"9\n\x10\x43ompleteResponse\x12%\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x15.focus.chat.v1.Answer2\xa4\x01\n\nLlmService\x12K\n\x08Generate\x12\x1d.focus.llm.v1.GenerateRequest\x1a\x1e.focus.llm.v1.GenerateResponse0\x01\x12I\n\x08\x43omplete\x12\x1d.focus.llm.v1.CompleteRequest\x1a\x1e.focus.llm.v1.CompleteResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x66ocus/llm/v1/llm.proto\x12\x0c\x66ocus.llm.v1\x1a\x18\x66ocus/chat/v1/chat.proto\"I\n\x04Tool\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x1e\n\x16parameters_json_schema\x18\x03 \x01(\t\"4\n\rSafetySetting\x12\x10\n\x08\x63\x61tegory\x18\x01 \x01(\t\x12\x11\n\tthreshold\x18\x02 \x01(\t\"\xa1\x03\n\x06Prompt\x12(\n\x08messages\x18\x01 \x03(\x0b\x32\x16.focus.chat.v1.Message\x12\x1a\n\x12system_instruction\x18\x02 \x01(\t\x12!\n\x04mode\x18\x03 \x01(\x0e\x32\x13.focus.chat.v1.Mode\x12\x19\n\x11max_output_tokens\x18\x04 \x01(\x05\x12\x18\n\x0btemperature\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12(\n\x08priority\x18\x06 \x01(\x0e\x32\x16.focus.llm.v1.Priority\x12\x1c\n\x0fthinking_budget\x18\x07 \x01(\x05H\x01\x88\x01\x01\x12\x1c\n\x14response_json_schema\x18\x08 \x01(\t\x12!\n\x05tools\x18\t \x03(\x0b\x32\x12.focus.llm.v1.Tool\x12\x34\n\x0fsafety_settings\x18\n \x03(\x0b\x32\x1b.focus.llm.v1.SafetySetting\x12\x16\n\x0e\x63\x61\x63hed_content\x18\x0b \x01(\tB\x0e\n\x0c_temperatureB\x12\n\x10_thinking_budget\"d\n\x0fGenerateRequest\x12+\n\tprincipal\x18\x01 \x01(\x0b\x32\x18.focus.chat.v1.Principal\x12$\n\x06prompt\x18\x02 \x01(\x0b\x32\x14.focus.llm.v1.Prompt\"\xf7\x03\n\x10GenerateResponse\x12\x37\n\x06queued\x18\x01 \x01(\x0b\x32%.focus.llm.v1.GenerateResponse.QueuedH\x00\x12\x35\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32$.focus.llm.v1.GenerateResponse.DeltaH\x00\x12=\n\tescalated\x18\x03 \x01(\x0b\x32(.focus.llm.v1.GenerateResponse.EscalatedH\x00\x12;\n\x08\x66inished\x18\x04 \x01(\x0b\x32\'.focus.llm.v1.GenerateResponse.FinishedH\x00\x1a\x34\n\x06Queued\x12\x10\n\x08position\x18\x01 \x01(\x05\x12\x18\n\x10\x65xpected_wait_ms\x18\x02 \x01(\x03\x1a\x42\n\x05\x44\x65lta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12+\n\ntool_calls\x18\x02 \x03(\x0b\x32\x17.focus.chat.v1.ToolCall\x1a\x41\n\tEscalated\x12\x12\n\nconfidence\x18\x01 \x01(\x01\x12\x11\n\tthreshold\x18\x02 \x01(\x01\x12\r\n\x05model\x18\x03 \x01(\t\x1a\x31\n\x08\x46inished\x12%\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x15.focus.chat.v1.AnswerB\x07\n\x05\x65vent\"d\n\x0f\x43ompleteRequest\x12+\n\tprincipal\x18\x01 \x01(\x0b\x32\x18.focus.chat.v1.Principal\x12$\n\x06prompt\x18\x02 \x01(\x0b\x32\x14.focus.llm.v1.Prompt\"9\n\x10\x43ompleteResponse\x12%\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x15.focus.chat.v1.Answer\"\x12\n\x10ShowQuotaRequest\"\x9d\x08\n\x11ShowQuotaResponse\x12\x33\n\x05pools\x18\x01 \x03(\x0b\x32$.focus.llm.v1.ShowQuotaResponse.Pool\x12\x35\n\x06queues\x18\x02 \x03(\x0b\x32%.focus.llm.v1.ShowQuotaResponse.Queue\x12\x39\n\x08\x63ircuits\x18\x03 \x03(\x0b\x32\'.focus.llm.v1.ShowQuotaResponse.Circuit\x12\x37\n\x07members\x18\x04 \x03(\x0b\x32&.focus.llm.v1.ShowQuotaResponse.Member\x12\r\n\x05local\x18\x05 \x01(\x08\x12\r\n\x05\x64\x65\x62it\x18\x06 \x01(\x01\x1a\xf6\x02\n\x04Pool\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x10\n\x08location\x18\x03 \x01(\t\x12\r\n\x05\x63\x61lls\x18\x04 \x01(\x03\x12\x13\n\x0b\x63\x61lls_limit\x18\x05 \x01(\x03\x12\x14\n\x0cinput_tokens\x18\x06 \x01(\x03\x12\x1a\n\x12input_tokens_limit\x18\x07 \x01(\x03\x12\x11\n\tday_calls\x18\x08 \x01(\x03\x12\x17\n\x0f\x64\x61y_calls_limit\x18\t \x01(\x03\x12\x18\n\x10\x64\x61y_input_tokens\x18\n \x01(\x03\x12\x1e\n\x16\x64\x61y_input_tokens_limit\x18\x0b \x01(\x03\x12\x16\n\x0espent_microusd\x18\x0c \x01(\x03\x12\x1c\n\x14spend_limit_microusd\x18\r \x01(\x03\x12\x14\n\x0c\x63ool_down_ms\x18\x0e \x01(\x03\x12\x0f\n\x07\x63\x65iling\x18\x0f \x01(\x01\x12\x0f\n\x07refused\x18\x10 \x01(\x03\x12\x12\n\novershoots\x18\x11 \x01(\x03\x1aq\n\x05Queue\x12!\n\x04tier\x18\x01 \x01(\x0e\x32\x13.focus.chat.v1.Tier\x12\x13\n\x0binteractive\x18\x02 \x01(\x03\x12\r\n\x05\x62\x61tch\x18\x03 \x01(\x03\x12\x0f\n\x07warming\x18\x04 \x01(\x03\x12\x10\n\x08\x65xpected\x18\x05 \x01(\x03\x1a\xd0\x01\n\x07\x43ircuit\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12<\n\x05state\x18\x03 \x01(\x0e\x32-.focus.llm.v1.ShowQuotaResponse.Circuit.State\x12\x10\n\x08\x66\x61ilures\x18\x04 \x01(\x05\"U\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_CLOSED\x10\x01\x12\x0e\n\nSTATE_OPEN\x10\x02\x12\x13\n\x0fSTATE_HALF_OPEN\x10\x03\x1aK\n\x06Member\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\r\n\x05share\x18\x02 \x01(\x01\x12\x11\n\tsilent_ms\x18\x03 \x01(\x03\x12\x0f\n\x07missing\x18\x04 \x01(\x08\"\x11\n\x0fListKeysRequest\"\xb1\x01\n\x10ListKeysResponse\x12\x30\n\x04keys\x18\x01 \x03(\x0b\x32\".focus.llm.v1.ListKeysResponse.Key\x1ak\n\x03Key\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12\x16\n\x0equarantined_ms\x18\x04 \x01(\x03\x12\x17\n\x0fservice_account\x18\x05 \x01(\x08\"%\n\x13\x46orgetMemberRequest\x12\x0e\n\x06member\x18\x01 \x01(\t\"\x16\n\x14\x46orgetMemberResponse*h\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x18\n\x14PRIORITY_INTERACTIVE\x10\x01\x12\x12\n\x0ePRIORITY_BATCH\x10\x02\x12\x14\n\x10PRIORITY_WARMING\x10\x03\x32\x94\x03\n\nLlmService\x12K\n\x08Generate\x12\x1d.focus.llm.v1.GenerateRequest\x1a\x1e.focus.llm.v1.GenerateResponse0\x01\x12I\n\x08\x43omplete\x12\x1d.focus.llm.v1.CompleteRequest\x1a\x1e.focus.llm.v1.CompleteResponse\x12L\n\tShowQuota\x12\x1e.focus.llm.v1.ShowQuotaRequest\x1a\x1f.focus.llm.v1.ShowQuotaResponse\x12I\n\x08ListKeys\x12\x1d.focus.llm.v1.ListKeysRequest\x1a\x1e.focus.llm.v1.ListKeysResponse\x12U\n\x0c\x46orgetMember\x12!.focus.llm.v1.ForgetMemberRequest\x1a\".focus.llm.v1.ForgetMemberResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'focus.llm.v1.llm_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PROMPT']._serialized_start=67
-  _globals['_PROMPT']._serialized_end=249
-  _globals['_GENERATEREQUEST']._serialized_start=251
-  _globals['_GENERATEREQUEST']._serialized_end=351
-  _globals['_GENERATERESPONSE']._serialized_start=354
-  _globals['_GENERATERESPONSE']._serialized_end=812
-  _globals['_GENERATERESPONSE_QUEUED']._serialized_start=610
-  _globals['_GENERATERESPONSE_QUEUED']._serialized_end=662
-  _globals['_GENERATERESPONSE_DELTA']._serialized_start=664
-  _globals['_GENERATERESPONSE_DELTA']._serialized_end=685
-  _globals['_GENERATERESPONSE_ESCALATED']._serialized_start=687
-  _globals['_GENERATERESPONSE_ESCALATED']._serialized_end=752
-  _globals['_GENERATERESPONSE_FINISHED']._serialized_start=754
-  _globals['_GENERATERESPONSE_FINISHED']._serialized_end=803
-  _globals['_COMPLETEREQUEST']._serialized_start=814
-  _globals['_COMPLETEREQUEST']._serialized_end=914
-  _globals['_COMPLETERESPONSE']._serialized_start=916
-  _globals['_COMPLETERESPONSE']._serialized_end=973
-  _globals['_LLMSERVICE']._serialized_start=976
-  _globals['_LLMSERVICE']._serialized_end=1140
+  _globals['_PRIORITY']._serialized_start=2722
+  _globals['_PRIORITY']._serialized_end=2826
+  _globals['_TOOL']._serialized_start=66
+  _globals['_TOOL']._serialized_end=139
+  _globals['_SAFETYSETTING']._serialized_start=141
+  _globals['_SAFETYSETTING']._serialized_end=193
+  _globals['_PROMPT']._serialized_start=196
+  _globals['_PROMPT']._serialized_end=613
+  _globals['_GENERATEREQUEST']._serialized_start=615
+  _globals['_GENERATEREQUEST']._serialized_end=715
+  _globals['_GENERATERESPONSE']._serialized_start=718
+  _globals['_GENERATERESPONSE']._serialized_end=1221
+  _globals['_GENERATERESPONSE_QUEUED']._serialized_start=974
+  _globals['_GENERATERESPONSE_QUEUED']._serialized_end=1026
+  _globals['_GENERATERESPONSE_DELTA']._serialized_start=1028
+  _globals['_GENERATERESPONSE_DELTA']._serialized_end=1094
+  _globals['_GENERATERESPONSE_ESCALATED']._serialized_start=1096
+  _globals['_GENERATERESPONSE_ESCALATED']._serialized_end=1161
+  _globals['_GENERATERESPONSE_FINISHED']._serialized_start=1163
+  _globals['_GENERATERESPONSE_FINISHED']._serialized_end=1212
+  _globals['_COMPLETEREQUEST']._serialized_start=1223
+  _globals['_COMPLETEREQUEST']._serialized_end=1323
+  _globals['_COMPLETERESPONSE']._serialized_start=1325
+  _globals['_COMPLETERESPONSE']._serialized_end=1382
+  _globals['_SHOWQUOTAREQUEST']._serialized_start=1384
+  _globals['_SHOWQUOTAREQUEST']._serialized_end=1402
+  _globals['_SHOWQUOTARESPONSE']._serialized_start=1405
+  _globals['_SHOWQUOTARESPONSE']._serialized_end=2458
+  _globals['_SHOWQUOTARESPONSE_POOL']._serialized_start=1681
+  _globals['_SHOWQUOTARESPONSE_POOL']._serialized_end=2055
+  _globals['_SHOWQUOTARESPONSE_QUEUE']._serialized_start=2057
+  _globals['_SHOWQUOTARESPONSE_QUEUE']._serialized_end=2170
+  _globals['_SHOWQUOTARESPONSE_CIRCUIT']._serialized_start=2173
+  _globals['_SHOWQUOTARESPONSE_CIRCUIT']._serialized_end=2381
+  _globals['_SHOWQUOTARESPONSE_CIRCUIT_STATE']._serialized_start=2296
+  _globals['_SHOWQUOTARESPONSE_CIRCUIT_STATE']._serialized_end=2381
+  _globals['_SHOWQUOTARESPONSE_MEMBER']._serialized_start=2383
+  _globals['_SHOWQUOTARESPONSE_MEMBER']._serialized_end=2458
+  _globals['_LISTKEYSREQUEST']._serialized_start=2460
+  _globals['_LISTKEYSREQUEST']._serialized_end=2477
+  _globals['_LISTKEYSRESPONSE']._serialized_start=2480
+  _globals['_LISTKEYSRESPONSE']._serialized_end=2657
+  _globals['_LISTKEYSRESPONSE_KEY']._serialized_start=2550
+  _globals['_LISTKEYSRESPONSE_KEY']._serialized_end=2657
+  _globals['_FORGETMEMBERREQUEST']._serialized_start=2659
+  _globals['_FORGETMEMBERREQUEST']._serialized_end=2696
+  _globals['_FORGETMEMBERRESPONSE']._serialized_start=2698
+  _globals['_FORGETMEMBERRESPONSE']._serialized_end=2720
+  _globals['_LLMSERVICE']._serialized_start=2829
+  _globals['_LLMSERVICE']._serialized_end=3233
 # @@protoc_insertion_point(module_scope)

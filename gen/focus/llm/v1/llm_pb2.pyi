@@ -8,6 +8,7 @@ from focus.chat.v1 import chat_pb2 as _chat_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -18,6 +19,89 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Priority:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PriorityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Priority.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PRIORITY_UNSPECIFIED: _Priority.ValueType  # 0
+    """As INTERACTIVE."""
+    PRIORITY_INTERACTIVE: _Priority.ValueType  # 1
+    """Somebody is looking at the screen."""
+    PRIORITY_BATCH: _Priority.ValueType  # 2
+    """A job that may take its time."""
+    PRIORITY_WARMING: _Priority.ValueType  # 3
+    """Work that nobody asked for yet, such as warming a cache."""
+
+class Priority(_Priority, metaclass=_PriorityEnumTypeWrapper):
+    """Priority says who goes first where calls wait for quota."""
+
+PRIORITY_UNSPECIFIED: Priority.ValueType  # 0
+"""As INTERACTIVE."""
+PRIORITY_INTERACTIVE: Priority.ValueType  # 1
+"""Somebody is looking at the screen."""
+PRIORITY_BATCH: Priority.ValueType  # 2
+"""A job that may take its time."""
+PRIORITY_WARMING: Priority.ValueType  # 3
+"""Work that nobody asked for yet, such as warming a cache."""
+Global___Priority: _TypeAlias = Priority  # noqa: Y015
+
+@_typing.final
+class Tool(_message.Message):
+    """Tool is a function that the model may ask to be called."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    PARAMETERS_JSON_SCHEMA_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Letters, digits, underscores, dots and dashes; at most 64."""
+    description: _builtins.str
+    parameters_json_schema: _builtins.str
+    """A JSON Schema of the arguments; empty: none."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        description: _builtins.str = ...,
+        parameters_json_schema: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "name", b"name", "parameters_json_schema", b"parameters_json_schema"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Tool: _TypeAlias = Tool  # noqa: Y015
+
+@_typing.final
+class SafetySetting(_message.Message):
+    """SafetySetting is passed on to the provider as it stands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CATEGORY_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    category: _builtins.str
+    """For instance HARM_CATEGORY_HARASSMENT."""
+    threshold: _builtins.str
+    """For instance BLOCK_ONLY_HIGH."""
+    def __init__(
+        self,
+        *,
+        category: _builtins.str = ...,
+        threshold: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "threshold", b"threshold"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SafetySetting: _TypeAlias = SafetySetting  # noqa: Y015
 
 @_typing.final
 class Prompt(_message.Message):
@@ -30,6 +114,12 @@ class Prompt(_message.Message):
     MODE_FIELD_NUMBER: _builtins.int
     MAX_OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
     TEMPERATURE_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    THINKING_BUDGET_FIELD_NUMBER: _builtins.int
+    RESPONSE_JSON_SCHEMA_FIELD_NUMBER: _builtins.int
+    TOOLS_FIELD_NUMBER: _builtins.int
+    SAFETY_SETTINGS_FIELD_NUMBER: _builtins.int
+    CACHED_CONTENT_FIELD_NUMBER: _builtins.int
     system_instruction: _builtins.str
     """Extra instructions of the caller; may be empty."""
     mode: _chat_pb2.Mode.ValueType
@@ -37,10 +127,23 @@ class Prompt(_message.Message):
     """At most this many output tokens; 0: the deployment's default."""
     temperature: _builtins.float
     """0 to 2; unset: the model's default."""
+    priority: Global___Priority.ValueType
+    thinking_budget: _builtins.int
+    """Tokens that the model may think: 0 none, -1 as it likes; unset: the model's default."""
+    response_json_schema: _builtins.str
+    """A JSON Schema; the answer is then JSON that fits it. Empty: free text."""
+    cached_content: _builtins.str
+    """The provider's name of a prefix that it holds (its context cache); it stands before the messages."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.Message]:
         """The conversation so far, oldest first, the question last (role user)."""
 
+    @_builtins.property
+    def tools(self) -> _containers.RepeatedCompositeFieldContainer[Global___Tool]:
+        """At most 128."""
+
+    @_builtins.property
+    def safety_settings(self) -> _containers.RepeatedCompositeFieldContainer[Global___SafetySetting]: ...
     def __init__(
         self,
         *,
@@ -49,14 +152,25 @@ class Prompt(_message.Message):
         mode: _chat_pb2.Mode.ValueType = ...,
         max_output_tokens: _builtins.int = ...,
         temperature: _builtins.float | None = ...,
+        priority: Global___Priority.ValueType = ...,
+        thinking_budget: _builtins.int | None = ...,
+        response_json_schema: _builtins.str = ...,
+        tools: _abc.Iterable[Global___Tool] | None = ...,
+        safety_settings: _abc.Iterable[Global___SafetySetting] | None = ...,
+        cached_content: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_temperature", b"_temperature", "temperature", b"temperature"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_temperature", b"_temperature", "_thinking_budget", b"_thinking_budget", "temperature", b"temperature", "thinking_budget", b"thinking_budget"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_temperature", b"_temperature", "max_output_tokens", b"max_output_tokens", "messages", b"messages", "mode", b"mode", "system_instruction", b"system_instruction", "temperature", b"temperature"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_temperature", b"_temperature", "_thinking_budget", b"_thinking_budget", "cached_content", b"cached_content", "max_output_tokens", b"max_output_tokens", "messages", b"messages", "mode", b"mode", "priority", b"priority", "response_json_schema", b"response_json_schema", "safety_settings", b"safety_settings", "system_instruction", b"system_instruction", "temperature", b"temperature", "thinking_budget", b"thinking_budget", "tools", b"tools"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__temperature: _TypeAlias = _typing.Literal["temperature"]  # noqa: Y015
     _WhichOneofArgType__temperature: _TypeAlias = _typing.Literal["_temperature", b"_temperature"]  # noqa: Y015
+    _WhichOneofReturnType__thinking_budget: _TypeAlias = _typing.Literal["thinking_budget"]  # noqa: Y015
+    _WhichOneofArgType__thinking_budget: _TypeAlias = _typing.Literal["_thinking_budget", b"_thinking_budget"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__temperature) -> _WhichOneofReturnType__temperature | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__thinking_budget) -> _WhichOneofReturnType__thinking_budget | None: ...
 
 Global___Prompt: _TypeAlias = Prompt  # noqa: Y015
 
@@ -119,15 +233,19 @@ class GenerateResponse(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
 
         TEXT_FIELD_NUMBER: _builtins.int
+        TOOL_CALLS_FIELD_NUMBER: _builtins.int
         text: _builtins.str
+        @_builtins.property
+        def tool_calls(self) -> _containers.RepeatedCompositeFieldContainer[_chat_pb2.ToolCall]: ...
         def __init__(
             self,
             *,
             text: _builtins.str = ...,
+            tool_calls: _abc.Iterable[_chat_pb2.ToolCall] | None = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["text", b"text"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["text", b"text", "tool_calls", b"tool_calls"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -257,3 +375,348 @@ class CompleteResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CompleteResponse: _TypeAlias = CompleteResponse  # noqa: Y015
+
+@_typing.final
+class ShowQuotaRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShowQuotaRequest: _TypeAlias = ShowQuotaRequest  # noqa: Y015
+
+@_typing.final
+class ShowQuotaResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Pool(_message.Message):
+        """Pool is the quota of one model in one project at one location. A limit of 0 does not exist."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        PROJECT_FIELD_NUMBER: _builtins.int
+        MODEL_FIELD_NUMBER: _builtins.int
+        LOCATION_FIELD_NUMBER: _builtins.int
+        CALLS_FIELD_NUMBER: _builtins.int
+        CALLS_LIMIT_FIELD_NUMBER: _builtins.int
+        INPUT_TOKENS_FIELD_NUMBER: _builtins.int
+        INPUT_TOKENS_LIMIT_FIELD_NUMBER: _builtins.int
+        DAY_CALLS_FIELD_NUMBER: _builtins.int
+        DAY_CALLS_LIMIT_FIELD_NUMBER: _builtins.int
+        DAY_INPUT_TOKENS_FIELD_NUMBER: _builtins.int
+        DAY_INPUT_TOKENS_LIMIT_FIELD_NUMBER: _builtins.int
+        SPENT_MICROUSD_FIELD_NUMBER: _builtins.int
+        SPEND_LIMIT_MICROUSD_FIELD_NUMBER: _builtins.int
+        COOL_DOWN_MS_FIELD_NUMBER: _builtins.int
+        CEILING_FIELD_NUMBER: _builtins.int
+        REFUSED_FIELD_NUMBER: _builtins.int
+        OVERSHOOTS_FIELD_NUMBER: _builtins.int
+        project: _builtins.str
+        model: _builtins.str
+        location: _builtins.str
+        calls: _builtins.int
+        """Calls in the last window (the provider's minute and a guard), and their limit."""
+        calls_limit: _builtins.int
+        input_tokens: _builtins.int
+        input_tokens_limit: _builtins.int
+        day_calls: _builtins.int
+        """Since midnight Pacific time."""
+        day_calls_limit: _builtins.int
+        day_input_tokens: _builtins.int
+        day_input_tokens_limit: _builtins.int
+        spent_microusd: _builtins.int
+        """The project's, over ten minutes."""
+        spend_limit_microusd: _builtins.int
+        cool_down_ms: _builtins.int
+        """For so long nothing is sent there, because the provider refused; 0: no cool-down."""
+        ceiling: _builtins.float
+        """The ceiling felt out where the limit is unknown; 0: the limit is known."""
+        refused: _builtins.int
+        """429s of the provider."""
+        overshoots: _builtins.int
+        """Calls with more input tokens than had been reserved."""
+        def __init__(
+            self,
+            *,
+            project: _builtins.str = ...,
+            model: _builtins.str = ...,
+            location: _builtins.str = ...,
+            calls: _builtins.int = ...,
+            calls_limit: _builtins.int = ...,
+            input_tokens: _builtins.int = ...,
+            input_tokens_limit: _builtins.int = ...,
+            day_calls: _builtins.int = ...,
+            day_calls_limit: _builtins.int = ...,
+            day_input_tokens: _builtins.int = ...,
+            day_input_tokens_limit: _builtins.int = ...,
+            spent_microusd: _builtins.int = ...,
+            spend_limit_microusd: _builtins.int = ...,
+            cool_down_ms: _builtins.int = ...,
+            ceiling: _builtins.float = ...,
+            refused: _builtins.int = ...,
+            overshoots: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "calls_limit", b"calls_limit", "ceiling", b"ceiling", "cool_down_ms", b"cool_down_ms", "day_calls", b"day_calls", "day_calls_limit", b"day_calls_limit", "day_input_tokens", b"day_input_tokens", "day_input_tokens_limit", b"day_input_tokens_limit", "input_tokens", b"input_tokens", "input_tokens_limit", b"input_tokens_limit", "location", b"location", "model", b"model", "overshoots", b"overshoots", "project", b"project", "refused", b"refused", "spend_limit_microusd", b"spend_limit_microusd", "spent_microusd", b"spent_microusd"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Queue(_message.Message):
+        """Queue is who waits for quota, over the whole fleet."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        TIER_FIELD_NUMBER: _builtins.int
+        INTERACTIVE_FIELD_NUMBER: _builtins.int
+        BATCH_FIELD_NUMBER: _builtins.int
+        WARMING_FIELD_NUMBER: _builtins.int
+        EXPECTED_FIELD_NUMBER: _builtins.int
+        tier: _chat_pb2.Tier.ValueType
+        interactive: _builtins.int
+        batch: _builtins.int
+        warming: _builtins.int
+        expected: _builtins.int
+        """Callers who were told when to come again, and are expected."""
+        def __init__(
+            self,
+            *,
+            tier: _chat_pb2.Tier.ValueType = ...,
+            interactive: _builtins.int = ...,
+            batch: _builtins.int = ...,
+            warming: _builtins.int = ...,
+            expected: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "expected", b"expected", "interactive", b"interactive", "tier", b"tier", "warming", b"warming"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Circuit(_message.Message):
+        """Circuit stands for a project and model that failed lately, as this process has seen it."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        class _State:
+            ValueType = _typing.NewType("ValueType", _builtins.int)
+            V: _TypeAlias = ValueType  # noqa: Y015
+
+        class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[ShowQuotaResponse.Circuit._State.ValueType], _builtins.type):
+            DESCRIPTOR: _descriptor.EnumDescriptor
+            STATE_UNSPECIFIED: ShowQuotaResponse.Circuit._State.ValueType  # 0
+            STATE_CLOSED: ShowQuotaResponse.Circuit._State.ValueType  # 1
+            STATE_OPEN: ShowQuotaResponse.Circuit._State.ValueType  # 2
+            STATE_HALF_OPEN: ShowQuotaResponse.Circuit._State.ValueType  # 3
+            """One call is tried."""
+
+        class State(_State, metaclass=_StateEnumTypeWrapper):
+            """State says whether calls go there."""
+
+        STATE_UNSPECIFIED: ShowQuotaResponse.Circuit.State.ValueType  # 0
+        STATE_CLOSED: ShowQuotaResponse.Circuit.State.ValueType  # 1
+        STATE_OPEN: ShowQuotaResponse.Circuit.State.ValueType  # 2
+        STATE_HALF_OPEN: ShowQuotaResponse.Circuit.State.ValueType  # 3
+        """One call is tried."""
+
+        PROJECT_FIELD_NUMBER: _builtins.int
+        MODEL_FIELD_NUMBER: _builtins.int
+        STATE_FIELD_NUMBER: _builtins.int
+        FAILURES_FIELD_NUMBER: _builtins.int
+        project: _builtins.str
+        model: _builtins.str
+        state: Global___ShowQuotaResponse.Circuit.State.ValueType
+        failures: _builtins.int
+        """In a row."""
+        def __init__(
+            self,
+            *,
+            project: _builtins.str = ...,
+            model: _builtins.str = ...,
+            state: Global___ShowQuotaResponse.Circuit.State.ValueType = ...,
+            failures: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["failures", b"failures", "model", b"model", "project", b"project", "state", b"state"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Member(_message.Message):
+        """Member is a process that shares the quota."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        MEMBER_FIELD_NUMBER: _builtins.int
+        SHARE_FIELD_NUMBER: _builtins.int
+        SILENT_MS_FIELD_NUMBER: _builtins.int
+        MISSING_FIELD_NUMBER: _builtins.int
+        member: _builtins.str
+        share: _builtins.float
+        """The part of every limit, 0 to 1, that it may use while the store is gone."""
+        silent_ms: _builtins.int
+        """Milliseconds since it last came."""
+        missing: _builtins.bool
+        """It has not come back since the store restarted; its share is debited."""
+        def __init__(
+            self,
+            *,
+            member: _builtins.str = ...,
+            share: _builtins.float = ...,
+            silent_ms: _builtins.int = ...,
+            missing: _builtins.bool = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["member", b"member", "missing", b"missing", "share", b"share", "silent_ms", b"silent_ms"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    POOLS_FIELD_NUMBER: _builtins.int
+    QUEUES_FIELD_NUMBER: _builtins.int
+    CIRCUITS_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    LOCAL_FIELD_NUMBER: _builtins.int
+    DEBIT_FIELD_NUMBER: _builtins.int
+    local: _builtins.bool
+    """True while this process lives on its own share, for the quota's store is gone."""
+    debit: _builtins.float
+    """The part of every limit, 0 to 1, that is debited for processes that are silent."""
+    @_builtins.property
+    def pools(self) -> _containers.RepeatedCompositeFieldContainer[Global___ShowQuotaResponse.Pool]: ...
+    @_builtins.property
+    def queues(self) -> _containers.RepeatedCompositeFieldContainer[Global___ShowQuotaResponse.Queue]: ...
+    @_builtins.property
+    def circuits(self) -> _containers.RepeatedCompositeFieldContainer[Global___ShowQuotaResponse.Circuit]: ...
+    @_builtins.property
+    def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___ShowQuotaResponse.Member]: ...
+    def __init__(
+        self,
+        *,
+        pools: _abc.Iterable[Global___ShowQuotaResponse.Pool] | None = ...,
+        queues: _abc.Iterable[Global___ShowQuotaResponse.Queue] | None = ...,
+        circuits: _abc.Iterable[Global___ShowQuotaResponse.Circuit] | None = ...,
+        members: _abc.Iterable[Global___ShowQuotaResponse.Member] | None = ...,
+        local: _builtins.bool = ...,
+        debit: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["circuits", b"circuits", "debit", b"debit", "local", b"local", "members", b"members", "pools", b"pools", "queues", b"queues"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShowQuotaResponse: _TypeAlias = ShowQuotaResponse  # noqa: Y015
+
+@_typing.final
+class ListKeysRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListKeysRequest: _TypeAlias = ListKeysRequest  # noqa: Y015
+
+@_typing.final
+class ListKeysResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Key(_message.Message):
+        """Key is one provider key, without its text."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        PROJECT_FIELD_NUMBER: _builtins.int
+        LABEL_FIELD_NUMBER: _builtins.int
+        FINGERPRINT_FIELD_NUMBER: _builtins.int
+        QUARANTINED_MS_FIELD_NUMBER: _builtins.int
+        SERVICE_ACCOUNT_FIELD_NUMBER: _builtins.int
+        project: _builtins.str
+        label: _builtins.str
+        fingerprint: _builtins.str
+        """Tells keys apart; nothing can be learned from it about the key."""
+        quarantined_ms: _builtins.int
+        """For so long it is not used, because the provider refused it; 0: it is in use."""
+        service_account: _builtins.bool
+        def __init__(
+            self,
+            *,
+            project: _builtins.str = ...,
+            label: _builtins.str = ...,
+            fingerprint: _builtins.str = ...,
+            quarantined_ms: _builtins.int = ...,
+            service_account: _builtins.bool = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["fingerprint", b"fingerprint", "label", b"label", "project", b"project", "quarantined_ms", b"quarantined_ms", "service_account", b"service_account"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    KEYS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___ListKeysResponse.Key]: ...
+    def __init__(
+        self,
+        *,
+        keys: _abc.Iterable[Global___ListKeysResponse.Key] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListKeysResponse: _TypeAlias = ListKeysResponse  # noqa: Y015
+
+@_typing.final
+class ForgetMemberRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBER_FIELD_NUMBER: _builtins.int
+    member: _builtins.str
+    """Member.member of ShowQuota."""
+    def __init__(
+        self,
+        *,
+        member: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["member", b"member"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForgetMemberRequest: _TypeAlias = ForgetMemberRequest  # noqa: Y015
+
+@_typing.final
+class ForgetMemberResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForgetMemberResponse: _TypeAlias = ForgetMemberResponse  # noqa: Y015

@@ -46,6 +46,21 @@ class LlmServiceStub:
                 request_serializer=focus_dot_llm_dot_v1_dot_llm__pb2.CompleteRequest.SerializeToString,
                 response_deserializer=focus_dot_llm_dot_v1_dot_llm__pb2.CompleteResponse.FromString,
                 _registered_method=True)
+        self.ShowQuota = channel.unary_unary(
+                '/focus.llm.v1.LlmService/ShowQuota',
+                request_serializer=focus_dot_llm_dot_v1_dot_llm__pb2.ShowQuotaRequest.SerializeToString,
+                response_deserializer=focus_dot_llm_dot_v1_dot_llm__pb2.ShowQuotaResponse.FromString,
+                _registered_method=True)
+        self.ListKeys = channel.unary_unary(
+                '/focus.llm.v1.LlmService/ListKeys',
+                request_serializer=focus_dot_llm_dot_v1_dot_llm__pb2.ListKeysRequest.SerializeToString,
+                response_deserializer=focus_dot_llm_dot_v1_dot_llm__pb2.ListKeysResponse.FromString,
+                _registered_method=True)
+        self.ForgetMember = channel.unary_unary(
+                '/focus.llm.v1.LlmService/ForgetMember',
+                request_serializer=focus_dot_llm_dot_v1_dot_llm__pb2.ForgetMemberRequest.SerializeToString,
+                response_deserializer=focus_dot_llm_dot_v1_dot_llm__pb2.ForgetMemberResponse.FromString,
+                _registered_method=True)
 
 
 class LlmServiceServicer:
@@ -74,6 +89,33 @@ class LlmServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ShowQuota(self, request, context):
+        """ShowQuota tells operators what is used of every limit, who waits, which circuits
+        are open, and which processes share the quota.
+
+        Fails with UNAVAILABLE (SERVICE_UNAVAILABLE) while the quota's store is gone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListKeys(self, request, context):
+        """ListKeys tells operators which provider keys are in use. It never shows a key.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForgetMember(self, request, context):
+        """ForgetMember ends the debit for a process that is known to be dead. One that still
+        runs, but cannot reach the quota's store, would then let limits be passed.
+
+        Fails with UNAVAILABLE (SERVICE_UNAVAILABLE) while the quota's store is gone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LlmServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -86,6 +128,21 @@ def add_LlmServiceServicer_to_server(servicer, server):
                     servicer.Complete,
                     request_deserializer=focus_dot_llm_dot_v1_dot_llm__pb2.CompleteRequest.FromString,
                     response_serializer=focus_dot_llm_dot_v1_dot_llm__pb2.CompleteResponse.SerializeToString,
+            ),
+            'ShowQuota': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShowQuota,
+                    request_deserializer=focus_dot_llm_dot_v1_dot_llm__pb2.ShowQuotaRequest.FromString,
+                    response_serializer=focus_dot_llm_dot_v1_dot_llm__pb2.ShowQuotaResponse.SerializeToString,
+            ),
+            'ListKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListKeys,
+                    request_deserializer=focus_dot_llm_dot_v1_dot_llm__pb2.ListKeysRequest.FromString,
+                    response_serializer=focus_dot_llm_dot_v1_dot_llm__pb2.ListKeysResponse.SerializeToString,
+            ),
+            'ForgetMember': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForgetMember,
+                    request_deserializer=focus_dot_llm_dot_v1_dot_llm__pb2.ForgetMemberRequest.FromString,
+                    response_serializer=focus_dot_llm_dot_v1_dot_llm__pb2.ForgetMemberResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -144,6 +201,87 @@ class LlmService:
             '/focus.llm.v1.LlmService/Complete',
             focus_dot_llm_dot_v1_dot_llm__pb2.CompleteRequest.SerializeToString,
             focus_dot_llm_dot_v1_dot_llm__pb2.CompleteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShowQuota(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/focus.llm.v1.LlmService/ShowQuota',
+            focus_dot_llm_dot_v1_dot_llm__pb2.ShowQuotaRequest.SerializeToString,
+            focus_dot_llm_dot_v1_dot_llm__pb2.ShowQuotaResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/focus.llm.v1.LlmService/ListKeys',
+            focus_dot_llm_dot_v1_dot_llm__pb2.ListKeysRequest.SerializeToString,
+            focus_dot_llm_dot_v1_dot_llm__pb2.ListKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForgetMember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/focus.llm.v1.LlmService/ForgetMember',
+            focus_dot_llm_dot_v1_dot_llm__pb2.ForgetMemberRequest.SerializeToString,
+            focus_dot_llm_dot_v1_dot_llm__pb2.ForgetMemberResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -47,6 +47,20 @@ class LlmServiceStub:
     """
     Complete: _grpc.UnaryUnaryMultiCallable[_llm_pb2.CompleteRequest, _llm_pb2.CompleteResponse]
     """Complete gives the same answer in one piece, at a fraction of the stream's cost."""
+    ShowQuota: _grpc.UnaryUnaryMultiCallable[_llm_pb2.ShowQuotaRequest, _llm_pb2.ShowQuotaResponse]
+    """ShowQuota tells operators what is used of every limit, who waits, which circuits
+    are open, and which processes share the quota.
+
+    Fails with UNAVAILABLE (SERVICE_UNAVAILABLE) while the quota's store is gone.
+    """
+    ListKeys: _grpc.UnaryUnaryMultiCallable[_llm_pb2.ListKeysRequest, _llm_pb2.ListKeysResponse]
+    """ListKeys tells operators which provider keys are in use. It never shows a key."""
+    ForgetMember: _grpc.UnaryUnaryMultiCallable[_llm_pb2.ForgetMemberRequest, _llm_pb2.ForgetMemberResponse]
+    """ForgetMember ends the debit for a process that is known to be dead. One that still
+    runs, but cannot reach the quota's store, would then let limits be passed.
+
+    Fails with UNAVAILABLE (SERVICE_UNAVAILABLE) while the quota's store is gone.
+    """
 
 @_typing.type_check_only
 class LlmServiceAsyncStub(LlmServiceStub):
@@ -67,6 +81,20 @@ class LlmServiceAsyncStub(LlmServiceStub):
     """
     Complete: _aio.UnaryUnaryMultiCallable[_llm_pb2.CompleteRequest, _llm_pb2.CompleteResponse]  # type: ignore[assignment]
     """Complete gives the same answer in one piece, at a fraction of the stream's cost."""
+    ShowQuota: _aio.UnaryUnaryMultiCallable[_llm_pb2.ShowQuotaRequest, _llm_pb2.ShowQuotaResponse]  # type: ignore[assignment]
+    """ShowQuota tells operators what is used of every limit, who waits, which circuits
+    are open, and which processes share the quota.
+
+    Fails with UNAVAILABLE (SERVICE_UNAVAILABLE) while the quota's store is gone.
+    """
+    ListKeys: _aio.UnaryUnaryMultiCallable[_llm_pb2.ListKeysRequest, _llm_pb2.ListKeysResponse]  # type: ignore[assignment]
+    """ListKeys tells operators which provider keys are in use. It never shows a key."""
+    ForgetMember: _aio.UnaryUnaryMultiCallable[_llm_pb2.ForgetMemberRequest, _llm_pb2.ForgetMemberResponse]  # type: ignore[assignment]
+    """ForgetMember ends the debit for a process that is known to be dead. One that still
+    runs, but cannot reach the quota's store, would then let limits be passed.
+
+    Fails with UNAVAILABLE (SERVICE_UNAVAILABLE) while the quota's store is gone.
+    """
 
 class LlmServiceServicer(metaclass=_abc_1.ABCMeta):
     """LlmService answers with a model: the junior first, the senior where the junior's
@@ -96,5 +124,37 @@ class LlmServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_llm_pb2.CompleteResponse, _abc.Awaitable[_llm_pb2.CompleteResponse]]:
         """Complete gives the same answer in one piece, at a fraction of the stream's cost."""
+
+    @_abc_1.abstractmethod
+    def ShowQuota(
+        self,
+        request: _llm_pb2.ShowQuotaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_llm_pb2.ShowQuotaResponse, _abc.Awaitable[_llm_pb2.ShowQuotaResponse]]:
+        """ShowQuota tells operators what is used of every limit, who waits, which circuits
+        are open, and which processes share the quota.
+
+        Fails with UNAVAILABLE (SERVICE_UNAVAILABLE) while the quota's store is gone.
+        """
+
+    @_abc_1.abstractmethod
+    def ListKeys(
+        self,
+        request: _llm_pb2.ListKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_llm_pb2.ListKeysResponse, _abc.Awaitable[_llm_pb2.ListKeysResponse]]:
+        """ListKeys tells operators which provider keys are in use. It never shows a key."""
+
+    @_abc_1.abstractmethod
+    def ForgetMember(
+        self,
+        request: _llm_pb2.ForgetMemberRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_llm_pb2.ForgetMemberResponse, _abc.Awaitable[_llm_pb2.ForgetMemberResponse]]:
+        """ForgetMember ends the debit for a process that is known to be dead. One that still
+        runs, but cannot reach the quota's store, would then let limits be passed.
+
+        Fails with UNAVAILABLE (SERVICE_UNAVAILABLE) while the quota's store is gone.
+        """
 
 def add_LlmServiceServicer_to_server(servicer: LlmServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
