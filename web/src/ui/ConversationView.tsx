@@ -50,7 +50,7 @@ export function ConversationView({ api, conversations, thread, turnId }: Props) 
       ) : (
         <TurnList path={thread.path} loading={loading} actions={actions} sought={turnId} />
       )}
-      <Composer asking={thread} />
+      {!problem && <Composer asking={thread} />}
     </div>
   );
 }
