@@ -21,6 +21,10 @@ from services.cache.canonical import canonical
 
 # A refusal says so in its first sentences.
 _OPENING_CHARS = 300
+# Some rules look for two words far apart, at a cost that grows with the square of the length:
+# of a long text its beginning and its end are looked at, where people say such things.
+_QUESTION_CHARS = 1000
+_ANSWER_CHARS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +54,17 @@ class Rules:
 
     def _time_dependent(self, question: str) -> bool:
         """True when the answer may be another one within days."""
+        if len(question) > 2 * _QUESTION_CHARS:
+            return self._asks(question[:_QUESTION_CHARS]) or self._asks(question[-_QUESTION_CHARS:])
+        return self._asks(question)
+
+    def _asks(self, question: str) -> bool:
         text = plain(question)
         return any(rule.pattern.search(text) for rule in self._questions)
 
     def dated(self, answer: str) -> bool:
         """True when the answer speaks of its own time."""
-        text = plain(answer)
+        text = plain(answer if len(answer) <= 2 * _ANSWER_CHARS else answer[:_ANSWER_CHARS] + answer[-_ANSWER_CHARS:])
         return any(rule.pattern.search(text) for rule in self._answers)
 
     def refusal(self, answer: str) -> bool:

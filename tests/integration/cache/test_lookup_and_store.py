@@ -1,49 +1,42 @@
 """Lookup and Store over gRPC with a real Valkey."""
 
+from __future__ import annotations
+
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import grpc
 import pytest
 
 from devstack.valkey import Valkey
-from focus.cache.v1.cache_pb2 import LookupRequest, LookupResponse, Question, StoreRequest
-from focus.cache.v1.cache_pb2_grpc import CacheServiceStub
-from focus.chat.v1.chat_pb2 import Answer, FinishReason, Mode, Principal
-from services.cache.app import app
-from services.cache.settings import CacheSettings
+from focus.cache.v1.cache_pb2 import LookupResponse, Question
+from focus.chat.v1.chat_pb2 import Answer, FinishReason, Principal
 from services.common import errors
-from services.common.rpc.client import open_channel, unary
+from tests.integration.cache.fleet import ME, OTHER, asking, lookup, replicas, store
 
-ME = Principal(tenant_id="7b0c0f9a-0000-4000-8000-000000000001", person_id="7b0c0f9a-0000-4000-8000-0000000000aa")
-NEIGHBOUR = Principal(tenant_id="7b0c0f9a-0000-4000-8000-000000000002", person_id=ME.person_id)
+if TYPE_CHECKING:
+    from tests.integration.cache.fleet import Stub
+
 ANSWER = Answer(
     text="Brasília.", model="junior", confidence=0.9, finish_reason=FinishReason.FINISH_REASON_STOP, cost_microusd=12
 )
 
 
-def asking(text: str = "What is the capital of Brazil?") -> Question:
-    return Question(text=text, mode=Mode.MODE_AUTO)
-
-
 class Cache:
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self._stub = CacheServiceStub(channel)
+    def __init__(self, stub: Stub) -> None:
+        self._stub = stub
 
     async def lookup(self, question: Question, principal: Principal = ME) -> LookupResponse:
-        return await unary(self._stub.Lookup, LookupRequest(principal=principal, question=question), timeout=5)
+        return await lookup(self._stub, question, principal=principal, single_flight=False)
 
     async def store(self, question: Question, answer: Answer = ANSWER) -> bool:
-        request = StoreRequest(principal=ME, question=question, answer=answer)
-        return (await unary(self._stub.Store, request, timeout=5)).stored
+        return (await store(self._stub, question, answer)).stored
 
 
 @pytest.fixture
 async def cache(valkey_cache: Valkey, tmp_path: Path) -> AsyncIterator[Cache]:
-    (tmp_path / "hmac").write_bytes(b"0123456789abcdef")
-    settings = CacheSettings(valkey_url=valkey_cache.url, secrets_dir=tmp_path, stop_grace_seconds=1)
-    async with app(settings) as running, open_channel(f"127.0.0.1:{running.port}") as channel:
-        yield Cache(channel)
+    async with replicas(valkey_cache.url, tmp_path) as (stub,):
+        yield Cache(stub)
 
 
 async def test_an_answer_that_was_stored_is_found_for_the_same_words(cache: Cache) -> None:
@@ -56,7 +49,7 @@ async def test_an_answer_that_was_stored_is_found_for_the_same_words(cache: Cach
 
 async def test_another_tenant_does_not_find_it(cache: Cache) -> None:
     await cache.store(asking())
-    assert (await cache.lookup(asking(), NEIGHBOUR)).WhichOneof("result") == "miss"
+    assert (await cache.lookup(asking(), OTHER)).WhichOneof("result") == "miss"
 
 
 @pytest.mark.parametrize(
@@ -83,16 +76,6 @@ async def test_a_damaged_value_is_a_miss(cache: Cache, valkey_cache: Valkey) -> 
     (key,) = [line for line in lines if line.startswith("fc:") and line != "fc:{marks}"]
     assert valkey_cache.command("HSET", key, "v", "damaged") == b":0\r\n"
     assert (await cache.lookup(asking())).WhichOneof("result") == "miss"
-
-
-async def test_without_valkey_a_look_up_is_a_miss_and_a_store_says_no(cache: Cache, valkey_cache: Valkey) -> None:
-    assert await cache.store(asking())
-    valkey_cache.process.pause()
-    try:
-        assert (await cache.lookup(asking("Another?"))).WhichOneof("result") == "miss"
-    finally:
-        valkey_cache.process.resume()
-    assert (await cache.lookup(asking())).hit.answer == ANSWER
 
 
 @pytest.mark.parametrize(
