@@ -10,9 +10,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-import rich
-from rich.table import Table
-
 _ROOT = Path(__file__).resolve().parents[1]
 _FOLDER = _ROOT / "bench" / "results"
 
@@ -33,9 +30,8 @@ def save(name: str, content: Mapping[str, object]) -> Path:
 
 def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """Prints a table; the first column to the left, figures to the right."""
-    shown = Table(title=title, title_justify="left")
-    for index, column in enumerate(columns):
-        shown.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
-    for row in rows:
-        shown.add_row(*row)
-    rich.print(shown)
+    widths = [max(len(line[index]) for line in [columns, *rows]) for index in range(len(columns))]
+    print(f"\n{title}")
+    for line in [columns, *rows]:
+        cells = [f"{cell:>{width}}" for cell, width in zip(line[1:], widths[1:], strict=True)]
+        print("  ".join([f"{line[0]:<{widths[0]}}", *cells]))

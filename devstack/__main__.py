@@ -49,10 +49,14 @@ def main() -> int:
     _listen_to_signals(stack)
     try:
         with progress, stack:
-            account = demo.prepare(stack.base_url, stack.home.dev_env)
-            progress.close()
-            _show(stack, account)
-            return _until_one_ends(stack)
+            try:
+                account = demo.prepare(stack.base_url, stack.home.dev_env)
+                progress.close()
+                _show(stack, account)
+                return _until_one_ends(stack)
+            except Stopped:
+                print("\nStopping; once more stops at once.", flush=True)
+                raise
     except StartError as err:
         print(err, file=sys.stderr)
         return 1
@@ -81,8 +85,7 @@ def _listen_to_signals(stack: Stack) -> None:
     def in_order(_number: int, _frame: FrameType | None) -> NoReturn:
         for number in _SIGNALS:
             signal.signal(number, at_once)
-        print("\nStopping; once more stops at once.", flush=True)
-        raise Stopped
+        raise Stopped  # and nothing else: a handler may have interrupted a print
 
     for number in _SIGNALS:
         signal.signal(number, in_order)

@@ -21,6 +21,7 @@ class StartProgress:
         self._stream = stream
         self._started = time.monotonic()
         self._told = ""
+        self._told_at = 0.0
         self._bar: Progress | None = None
 
     def __enter__(self) -> Self:
@@ -43,8 +44,8 @@ class StartProgress:
         names = ", ".join(waiting[:3]) + (" …" if len(waiting) > 3 else "")
         if not self._stream.isatty():
             line = f"{self._text}: {ready} of {total} ready" + (f", waiting for {names}" if names else "")
-            if line != self._told:
-                self._told = line
+            if line != self._told and time.monotonic() - self._told_at > _QUIET_SECONDS:
+                self._told, self._told_at = line, time.monotonic()
                 print(line, file=self._stream, flush=True)
             return
         if self._bar is None:

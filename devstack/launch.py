@@ -29,19 +29,19 @@ def launch(parts: Iterable[Part], *, timeout: float, report: Report) -> None:
     """
     waiting = list(parts)
     total = len(waiting)
-    names = {part.name for part in waiting}
+    known = {part.name for part in waiting}
+    assert all(part.after <= known for part in waiting), "a part needs one that is not there"
     starting: dict[str, Ready] = {}
     ready: set[str] = set()
     until = time.monotonic() + timeout
     while len(ready) < total:
-        for part in [part for part in waiting if part.after & names <= ready]:
+        for part in [part for part in waiting if part.after <= ready]:
             waiting.remove(part)
             starting[part.name] = part.start()
             report(len(ready), total, list(starting))
         for name in [name for name, one in starting.items() if one.reached()]:
             del starting[name]
             ready.add(name)
-        assert starting or len(ready) == total or any(part.after <= ready for part in waiting), "parts need one another"
         report(len(ready), total, list(starting))
         if starting and time.monotonic() > until:
             raise StartError(next(iter(starting.values())).late(timeout))

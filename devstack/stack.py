@@ -176,7 +176,7 @@ class Stack:
         needs = {
             "session": frozenset({"migrations", "signing keys", "Valkey (limits)"}),
             "cache": frozenset({"Valkey (cache)"}),
-            "llm": frozenset({"Valkey (limits)", "Gemini emulator"}),
+            "llm": frozenset({"Valkey (limits)"}),
             "gateway": frozenset({"signing keys"}),
         }
         for role, replicas in self.services.items():

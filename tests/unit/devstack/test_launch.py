@@ -48,12 +48,6 @@ def test_a_part_waits_for_what_it_needs_only(begin: Callable[..., Part]) -> None
     assert order.index("ready a") < order.index("start c")
 
 
-def test_needs_that_are_not_part_of_this_start_are_overlooked(begin: Callable[..., Part]) -> None:
-    order: list[str] = []
-    launch([begin("llm", order, after={"Gemini emulator"})], timeout=30, report=silent)
-    assert order == ["start llm", "ready llm"]
-
-
 def test_progress_reaches_the_total(begin: Callable[..., Part]) -> None:
     seen: list[tuple[int, int]] = []
     launch(
