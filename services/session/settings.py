@@ -47,7 +47,7 @@ class SessionSettings(DatabaseSettings):
     max_api_keys: int = Field(default=20, ge=1, le=10_000, description="unrevoked API keys of one person")
 
     holder_ttl_seconds: float = Field(default=2.0, ge=0.1, le=60, description="a lease outlives its holder by this")
-    max_turn_seconds: float = Field(default=900.0, ge=10, description="a lease ends then even if its holder lives")
+    max_turn_seconds: float = Field(default=300.0, ge=10, description="a lease ends then even if its holder lives")
     max_queue: int = Field(default=64, ge=1, le=1000, description="turns that wait for one conversation")
     history_token_budget: int = Field(default=8_000, ge=0, description="history given where the caller names no budget")
     history_max_turns: int = Field(default=200, ge=1, description="turns of history at most, whatever the budget")

@@ -9,8 +9,6 @@ from services.session.identifiers import split_conversation_id
 from services.session.line import PLACE_TTL, Spot, Standing
 from services.session.store.pool import Pool
 
-_TTL = timedelta(seconds=PLACE_TTL)
-
 # The conversation's lock makes "is there room" and "take it" one step. $4: places at most.
 _JOIN = """
 INSERT INTO turn_queue (conversation_id, turn_id, arrived_us, alive_until)
@@ -40,16 +38,17 @@ _LEAVE = "DELETE FROM turn_queue WHERE conversation_id = $1 AND (turn_id = $2 OR
 class PostgresQueue:
     """`services.session.line.Queue`. Raises Unavailable (STORE_UNAVAILABLE) alone."""
 
-    def __init__(self, pool: Pool, *, max_queue: int) -> None:
+    def __init__(self, pool: Pool, *, max_queue: int, ttl: float = PLACE_TTL) -> None:
         self._pool = pool
         self._max_queue = max_queue
+        self._ttl = timedelta(seconds=ttl)
 
     async def join(self, conversation_id: str, turn_id: str) -> Spot | None:
         """Takes the last place, or keeps the one it has; None when the queue is full."""
         _, conversation = split_conversation_id(conversation_id)
         async with self._pool.transaction() as connection:
             await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", conversation)
-            arrived = await connection.fetchval(_JOIN, conversation, turn_id, _TTL, self._max_queue)
+            arrived = await connection.fetchval(_JOIN, conversation, turn_id, self._ttl, self._max_queue)
             if arrived is None:
                 return None
             order = await connection.fetch(_ORDER, conversation)
@@ -60,7 +59,7 @@ class PostgresQueue:
         _, conversation = split_conversation_id(conversation_id)
         turns = [turn for turn, _ in waiters]
         async with self._pool.connection() as connection:
-            shown = await connection.fetch(_SHOW, conversation, turns, [arrived for _, arrived in waiters], _TTL)
+            shown = await connection.fetch(_SHOW, conversation, turns, [arrived for _, arrived in waiters], self._ttl)
             # A statement of its own, to see what the first has waited for.
             order = await connection.fetch(_ORDER, conversation)
         returned = frozenset(str(row["turn_id"]) for row in shown if row["returned"])

@@ -100,11 +100,11 @@ _WAKE = _COMMON + "wake()"
 class ValkeyQueue:
     """`services.session.line.Queue`. Raises Unavailable when Valkey does not answer."""
 
-    def __init__(self, client: Redis, *, max_queue: int) -> None:
+    def __init__(self, client: Redis, *, max_queue: int, ttl: float = PLACE_TTL) -> None:
         self._client = client
         self._max_queue = max_queue
         self._channel = f"focus:woken:{secrets.token_hex(8)}"
-        self._ttl = int(PLACE_TTL * 1000)
+        self._ttl = int(ttl * 1000)
         self._join = client.register_script(_JOIN)
         self._show = client.register_script(_SHOW)
         self._leave = client.register_script(_LEAVE)

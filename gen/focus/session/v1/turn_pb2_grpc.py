@@ -28,7 +28,7 @@ if _version_not_supported:
 class TurnServiceStub:
     """TurnService orders the turns of a conversation and stores them. The process that
     runs the flow is the holder of its leases: it keeps them all alive by RenewHolder
-    every 0.6 s; a lease lives while its holder's row does (2 s), and at most 15 minutes.
+    every 0.6 s; a lease lives while its holder's row does (2 s), and at most 5 minutes.
 
     Every call can fail with UNAVAILABLE (STORE_UNAVAILABLE, with RetryInfo), within 1 s
     when PostgreSQL is gone; whether the call had an effect is then unknown, and every
@@ -91,7 +91,7 @@ class TurnServiceStub:
 class TurnServiceServicer:
     """TurnService orders the turns of a conversation and stores them. The process that
     runs the flow is the holder of its leases: it keeps them all alive by RenewHolder
-    every 0.6 s; a lease lives while its holder's row does (2 s), and at most 15 minutes.
+    every 0.6 s; a lease lives while its holder's row does (2 s), and at most 5 minutes.
 
     Every call can fail with UNAVAILABLE (STORE_UNAVAILABLE, with RetryInfo), within 1 s
     when PostgreSQL is gone; whether the call had an effect is then unknown, and every
@@ -251,7 +251,7 @@ def add_TurnServiceServicer_to_server(servicer, server):
 class TurnService:
     """TurnService orders the turns of a conversation and stores them. The process that
     runs the flow is the holder of its leases: it keeps them all alive by RenewHolder
-    every 0.6 s; a lease lives while its holder's row does (2 s), and at most 15 minutes.
+    every 0.6 s; a lease lives while its holder's row does (2 s), and at most 5 minutes.
 
     Every call can fail with UNAVAILABLE (STORE_UNAVAILABLE, with RetryInfo), within 1 s
     when PostgreSQL is gone; whether the call had an effect is then unknown, and every

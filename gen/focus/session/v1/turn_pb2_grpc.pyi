@@ -29,7 +29,7 @@ GRPC_VERSION: str
 class TurnServiceStub:
     """TurnService orders the turns of a conversation and stores them. The process that
     runs the flow is the holder of its leases: it keeps them all alive by RenewHolder
-    every 0.6 s; a lease lives while its holder's row does (2 s), and at most 15 minutes.
+    every 0.6 s; a lease lives while its holder's row does (2 s), and at most 5 minutes.
 
     Every call can fail with UNAVAILABLE (STORE_UNAVAILABLE, with RetryInfo), within 1 s
     when PostgreSQL is gone; whether the call had an effect is then unknown, and every
@@ -101,7 +101,7 @@ class TurnServiceStub:
 class TurnServiceAsyncStub(TurnServiceStub):
     """TurnService orders the turns of a conversation and stores them. The process that
     runs the flow is the holder of its leases: it keeps them all alive by RenewHolder
-    every 0.6 s; a lease lives while its holder's row does (2 s), and at most 15 minutes.
+    every 0.6 s; a lease lives while its holder's row does (2 s), and at most 5 minutes.
 
     Every call can fail with UNAVAILABLE (STORE_UNAVAILABLE, with RetryInfo), within 1 s
     when PostgreSQL is gone; whether the call had an effect is then unknown, and every
@@ -169,7 +169,7 @@ class TurnServiceAsyncStub(TurnServiceStub):
 class TurnServiceServicer(metaclass=_abc_1.ABCMeta):
     """TurnService orders the turns of a conversation and stores them. The process that
     runs the flow is the holder of its leases: it keeps them all alive by RenewHolder
-    every 0.6 s; a lease lives while its holder's row does (2 s), and at most 15 minutes.
+    every 0.6 s; a lease lives while its holder's row does (2 s), and at most 5 minutes.
 
     Every call can fail with UNAVAILABLE (STORE_UNAVAILABLE, with RetryInfo), within 1 s
     when PostgreSQL is gone; whether the call had an effect is then unknown, and every
