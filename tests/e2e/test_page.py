@@ -7,11 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from devstack.stack import Stack
 from tests.e2e.browser import Browser, browser, missing
 from tests.harness.emulator import Emulator
 
-pytestmark = pytest.mark.skipif(missing() is not None, reason=missing() or "")
+pytestmark = [
+    pytest.mark.skipif(missing() is not None, reason=missing() or ""),
+    pytest.mark.xdist_group("stack"),  # one browser and one system for the whole file
+]
 
 ENTER = "\ue007"
 ENDED = (
@@ -124,17 +126,21 @@ class TestScripted:
         assert page.texts(".turn .markdown") == [hostile]
         assert page.run("return document.querySelectorAll('.markdown :is(img, script, a)').length") == 0
 
+    def test_a_withheld_answer_is_told_as_such(self, page: Browser, own: Emulator) -> None:
+        own.script({"match": "Refused", "finish_reason": "SAFETY", "text": "", "confidence": None})
+        ask(page, f"Refused {secrets.token_hex(4)}", 1)
+        assert any("withheld" in text for text in page.texts(".turn .hint"))
 
-def test_a_problem_is_told_in_plain_words_with_its_request_id(
-    window: Browser, base_url: str, stack: Stack, own: Emulator
-) -> None:
+
+def test_a_problem_is_told_in_plain_words_with_its_request_id(window: Browser, base_url: str, own: Emulator) -> None:
     """Not with `page`: the browser itself notes a failed request on its console."""
-    own.script({"match": "Refused", "finish_reason": "SAFETY", "text": "", "confidence": None})
+    own.faults({"effect": {"status": 400}})
     window.open(f"{base_url}/#/one")
     window.reload()
-    window.type("#question", f"Refused {secrets.token_hex(4)}{ENTER}")
+    window.type("#question", f"Rejected {secrets.token_hex(4)}{ENTER}")
     window.wait(ENDED, 1)
     told = window.texts(".turn .problem")
     assert len(told) == 1
-    assert "withheld" in told[0]
+    assert "provider_rejected" not in told[0]
+    assert "Try again" in told[0]
     assert window.texts(".turn .request-id code")[0]

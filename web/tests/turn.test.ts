@@ -41,6 +41,15 @@ describe("a turn's events", () => {
     });
   });
 
+  it.each([
+    ["stop", undefined],
+    ["max_tokens", "limit"],
+    ["safety", "withheld"],
+    ["recitation", "withheld"],
+  ])("say whether the answer is whole: %s", (finishReason, shortened) => {
+    expect(after(["done", { ...DONE, finish_reason: finishReason }]).facts?.shortened).toBe(shortened);
+  });
+
   it("drop what the junior had begun when the senior takes over", () => {
     const turn = after(["delta", { text: "I guess" }], ["escalated", { confidence: 0.4, threshold: 0.7, model: "strong-1" }]);
     expect(turn).toMatchObject({ phase: "waiting", text: "", escalation: { confidence: 0.4 } });

@@ -11,7 +11,8 @@ export interface AnswerFacts {
   readonly escalated: boolean;
   readonly usage: Usage;
   readonly costMicrousd: number;
-  readonly cutAtLimit: boolean;
+  /** Why the answer is not whole. */
+  readonly shortened: "limit" | "withheld" | undefined;
   readonly historyCut: boolean;
 }
 
@@ -109,9 +110,15 @@ function factsOf(fields: AnswerFields & Partial<TurnFields>): AnswerFacts {
     escalated: fields.escalated,
     usage: fields.usage,
     costMicrousd: fields.cost_microusd,
-    cutAtLimit: fields.finish_reason === "max_tokens",
+    shortened: shortened(fields.finish_reason),
     historyCut: fields.history_cut ?? false,
   };
+}
+
+/** By the reason why the model stopped: but for these three the provider keeps something back. */
+function shortened(finishReason: string | null): AnswerFacts["shortened"] {
+  if (finishReason === "max_tokens") return "limit";
+  return finishReason === null || finishReason === "stop" || finishReason === "cancelled" ? undefined : "withheld";
 }
 
 function fieldsOf<T>(event: ServerEvent): T {

@@ -107,7 +107,10 @@ export const english = {
   cost: "Cost",
   tokens: (input: string, output: string) => `${input} in, ${output} out`,
   tokensHint: (cached: string, thoughts: string) => `Tokens. Of those read, ${cached} were cached by the provider; ${thoughts} more were spent on thinking.`,
-  cutAtLimit: "The answer was cut at the limit on its length.",
+  shortened: {
+    limit: "The answer was cut at the limit on its length.",
+    withheld: "The provider withheld this answer, or the rest of it.",
+  },
 
   requestId: "Request",
   retryIn: (seconds: number) => `Try again in ${seconds} s`,

@@ -109,7 +109,10 @@ export const portuguese: Messages = {
   cost: "Custo",
   tokens: (input, output) => `${input} lidos, ${output} escritos`,
   tokensHint: (cached, thoughts) => `Tokens. Dos lidos, ${cached} estavam no cache do provedor; mais ${thoughts} foram gastos pensando.`,
-  cutAtLimit: "A resposta foi cortada no limite de tamanho.",
+  shortened: {
+    limit: "A resposta foi cortada no limite de tamanho.",
+    withheld: "O provedor reteve esta resposta ou o resto dela.",
+  },
 
   requestId: "Pedido",
   retryIn: (seconds) => `Tente de novo em ${seconds} s`,

@@ -46,7 +46,7 @@ export const TurnView = memo(
             {turn.text !== "" && <Markdown source={turn.text} codeAction={(code) => <CopyButton text={code} label={say.copyCode} />} />}
             {turn.erased && <p class="hint">{say.erased}</p>}
             {turn.phase === "stopped" && <p class="hint">{turn.text === "" ? say.stoppedNothing : say.stopped}</p>}
-            {turn.facts?.cutAtLimit && <p class="hint">{say.cutAtLimit}</p>}
+            {turn.facts?.shortened && <p class="hint">{say.shortened[turn.facts.shortened]}</p>}
             {turn.facts?.historyCut && <p class="hint">{say.historyCut}</p>}
             {turn.problem && turn.phase === "failed" && <ProblemNote problem={turn.problem} onRetry={retry} />}
             <Foot turn={turn} busy={busy} actions={actions} />
