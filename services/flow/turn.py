@@ -9,7 +9,7 @@ from focus.chat.v1 import chat_pb2
 from focus.session.v1 import turn_pb2
 from services.common import logs
 from services.common.errors import FocusError, Internal, InvalidRequest, reason_from_name
-from services.flow.answering import LookedUp, LookUp, generate, keep
+from services.flow.answering import LookedUp, LookUp, Withheld, generate, keep
 from services.flow.clients import Clients, Turns
 from services.flow.deadline import Deadline
 from services.flow.flight import Course, Stopped
@@ -99,6 +99,7 @@ async def _run(clients: Clients, holder_id: str, request: TurnRequest, course: C
             outcome.answer = chat_pb2.Answer(text=course.text, finish_reason=chat_pb2.FINISH_REASON_CANCELLED)
         except FocusError as err:
             outcome.kind, outcome.failure = turn_pb2.OUTCOME_FAILURE, err
+            outcome.answer = err.spent if isinstance(err, Withheld) else outcome.answer
         except Exception as err:
             log.error("a turn failed by a defect", exc_info=err)
             outcome.kind, outcome.failure = turn_pb2.OUTCOME_FAILURE, Internal(_DEFECT)

@@ -53,6 +53,8 @@ class Edge:
         self._router = router
         self._admission = admission
         self._allowed_hosts = frozenset(host.lower().encode() for host in allowed_hosts)
+        # `labels` costs more than `observe`; there are only so many routes and statuses.
+        self._series: dict[tuple[str, int], Histogram] = {}
         self._log_all = access_log == "all"
         self._log_errors = access_log != "none"
 
@@ -157,7 +159,10 @@ class Edge:
     def _account(self, scope: Scope, status: int, started: float, failure: FocusError | None) -> None:
         seconds = time.perf_counter() - started
         route = getattr(scope.get("route"), "path", "none")
-        HTTP_SECONDS.labels(route, str(status or 499)).observe(seconds)
+        series = self._series.get((route, status))
+        if series is None:
+            series = self._series[route, status] = HTTP_SECONDS.labels(route, str(status or 499))
+        series.observe(seconds)
         if self._log_all or (self._log_errors and status >= 500):
             log.info(
                 "request",

@@ -254,6 +254,7 @@ class ScriptedModels:
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
         self.pieces = ["Bra", "sí", "lia."]
+        self.finish_reason = chat_pb2.FINISH_REASON_STOP
         self.prompts: list[llm_pb2.Prompt] = []
 
     def answer(self) -> chat_pb2.Answer:
@@ -261,7 +262,7 @@ class ScriptedModels:
             tier=chat_pb2.TIER_JUNIOR,
             model="scripted",
             confidence=0.9,
-            finish_reason=chat_pb2.FINISH_REASON_STOP,
+            finish_reason=self.finish_reason,
             usage=chat_pb2.Usage(prompt_tokens=10, output_tokens=3),
             cost_microusd=7,
         )

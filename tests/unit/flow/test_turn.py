@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from focus.chat.v1 import chat_pb2
 from focus.errors.v1.reason_pb2 import ErrorReason
 from focus.session.v1 import turn_pb2
 from services.common.errors import (
@@ -128,6 +129,27 @@ async def test_a_saved_failure_is_raised_again(world: World, turn: Ask) -> None:
         assert caught.value.reason == ErrorReason.ERROR_REASON_ANSWER_BLOCKED
         assert ("replayed" in caught.value.metadata) == replayed
     assert calls(world).count("generate") == 1
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+async def test_an_answer_that_the_provider_withholds_is_a_failure_that_was_paid_for(
+    world: World, turn: Ask, streaming: bool
+) -> None:
+    conversation_id = world.turns.conversation()
+    world.models.pieces, world.models.finish_reason = [], chat_pb2.FINISH_REASON_SAFETY
+    with pytest.raises(FocusError) as caught:
+        await turn(conversation_id, "Why?", streaming=streaming).result()
+    assert caught.value.reason == ErrorReason.ERROR_REASON_ANSWER_BLOCKED
+    (stored,) = world.turns.conversations[conversation_id].turns
+    assert (stored.failure_reason, stored.answer.text, stored.answer.cost_microusd) == ("ANSWER_BLOCKED", "", 7)
+    assert "store" not in calls(world)
+
+
+async def test_an_answer_that_was_cut_short_is_shown_and_not_kept(world: World, turn: Ask) -> None:
+    world.models.finish_reason = chat_pb2.FINISH_REASON_MAX_TOKENS
+    committed = await turn(world.turns.conversation(), "Why?").result()
+    assert (committed.turn.outcome, committed.turn.answer.text) == (turn_pb2.OUTCOME_ANSWER, "Brasília.")
+    assert "store" not in calls(world)
 
 
 async def test_a_cache_that_is_down_is_a_miss_and_not_told_the_answer(world: World, turn: Ask) -> None:
