@@ -84,21 +84,19 @@ function Question({ turn, siblings, busy, actions }: Props) {
   }
   return (
     <div class="asked">
+      {onEdit && !busy && turn.turnId !== undefined && !turn.erased && (
+        <button type="button" class="icon-button" aria-label={say.edit} title={say.edit} onClick={() => setEditing(true)}>
+          <Icon name="pencil" />
+        </button>
+      )}
       <p class={turn.erased ? "question hint" : "question"}>{turn.erased ? say.erased : turn.question}</p>
-      <div class="actions">
-        {siblings.length > 1 && onShow && (
-          <span class="branches">
-            {step(-1, "left", say.earlierBranch)}
-            {say.branchOf(at + 1, siblings.length)}
-            {step(1, "right", say.laterBranch)}
-          </span>
-        )}
-        {onEdit && !busy && turn.turnId !== undefined && !turn.erased && (
-          <button type="button" class="icon-button" aria-label={say.edit} title={say.edit} onClick={() => setEditing(true)}>
-            <Icon name="pencil" />
-          </button>
-        )}
-      </div>
+      {siblings.length > 1 && onShow && (
+        <div class="branches">
+          {step(-1, "left", say.earlierBranch)}
+          {say.branchOf(at + 1, siblings.length)}
+          {step(1, "right", say.laterBranch)}
+        </div>
+      )}
     </div>
   );
 }
