@@ -47,9 +47,14 @@ def violations(
 ) -> list[str]:
     """Every broken promise as a sentence; empty when all hold."""
     by_turn: dict[str, dict[str, Event]] = defaultdict(dict)
-    for event in events:
-        # The first invocation counts (a repeat asks for the same turn), and the last of the rest.
-        if event.kind == "invoke" and "invoke" in by_turn[event.turn]:
+    acknowledgements: list[Event] = []
+    # By time: each client wrote a file of its own.
+    for event in sorted(events, key=lambda event: event.at):
+        if event.kind == "ack":
+            acknowledgements.append(event)
+        # The first invocation and acknowledgement count (a repeat asks for the same turn), and the
+        # last of the rest.
+        if event.kind in {"invoke", "ack"} and event.kind in by_turn[event.turn]:
             continue
         by_turn[event.turn][event.kind] = event
     chains: dict[str, list[StoredTurn]] = defaultdict(list)
@@ -61,7 +66,9 @@ def violations(
     found += _stored_once(stored)
     for conversation, chain in chains.items():
         found += _chain(conversation, chain, hash_of)
-    found += _acknowledged(by_turn, {row.turn: row for row in stored})
+    rows = {row.turn: row for row in stored}
+    found += _acknowledged(acknowledgements, rows)
+    found += _refused(by_turn, rows)
     found += _real_time(by_turn)
     found += _seen(by_turn, chains)
     return found
@@ -87,18 +94,23 @@ def _chain(conversation: str, chain: Sequence[StoredTurn], hash_of: Callable[[St
     return found
 
 
-def _acknowledged(by_turn: dict[str, dict[str, Event]], rows: dict[str, StoredTurn]) -> list[str]:
+def _acknowledged(acknowledgements: Sequence[Event], rows: dict[str, StoredTurn]) -> list[str]:
     found = []
-    for turn, events in by_turn.items():
-        row = rows.get(turn)
-        ack = events.get("ack")
-        if ack is not None and row is None:
-            found.append(f"acknowledged turn {turn} is lost")
-        elif ack is not None and row is not None and row.seq != ack.seq:
-            found.append(f"turn {turn} was acknowledged as {ack.seq} and stored as {row.seq}")
-        elif "lost" in events and ack is None and row is not None:
-            found.append(f"turn {turn} is stored though its client was told that it is not")
+    for ack in acknowledgements:
+        row = rows.get(ack.turn)
+        if row is None:
+            found.append(f"acknowledged turn {ack.turn} is lost")
+        elif row.seq != ack.seq:
+            found.append(f"turn {ack.turn} was acknowledged as {ack.seq} and stored as {row.seq}")
     return found
+
+
+def _refused(by_turn: dict[str, dict[str, Event]], rows: dict[str, StoredTurn]) -> list[str]:
+    return [
+        f"turn {turn} is stored though its client was told that it is not"
+        for turn, events in by_turn.items()
+        if "lost" in events and "ack" not in events and turn in rows
+    ]
 
 
 def _real_time(by_turn: dict[str, dict[str, Event]]) -> list[str]:

@@ -7,9 +7,11 @@ monotonic clock, which all processes of one machine share.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,6 +38,8 @@ class Event:
     # Of `begun`: the questions of the history, oldest first, and whether it was cut.
     history: tuple[str, ...] = ()
     cut: bool = False
+    # Of `invoke`: the Idempotency-Key.
+    key: str = ""
 
 
 class Recorder:
@@ -55,8 +59,9 @@ class Recorder:
         seq: int = 0,
         history: tuple[str, ...] = (),
         cut: bool = False,
+        key: str = "",
     ) -> None:
-        event = Event(kind, time.monotonic(), self._client, conversation, turn, fence, seq, history, cut)
+        event = Event(kind, time.monotonic(), self._client, conversation, turn, fence, seq, history, cut, key)
         os.write(self._file, (json.dumps(asdict(event)) + "\n").encode())
 
     def close(self) -> None:
@@ -73,3 +78,30 @@ def read(directory: Path) -> Iterator[Event]:
                 continue
             fields["history"] = tuple(fields["history"])
             yield Event(**fields)
+
+
+class Tally:
+    """Counts the events of a run while it goes on, reading only what is new."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._read: dict[Path, int] = {}
+        self._counts: Counter[str] = Counter()
+
+    def count(self, kind: Kind) -> int:
+        """How many there are by now, of all clients."""
+        for path in self._directory.glob("*.jsonl"):
+            with path.open("rb") as file:
+                file.seek(self._read.get(path, 0))
+                whole, newline, _ = file.read().rpartition(b"\n")
+            self._read[path] = self._read.get(path, 0) + len(whole) + len(newline)
+            for line in whole.splitlines():
+                self._counts[json.loads(line)["kind"]] += 1
+        return self._counts[kind]
+
+    async def reach(self, kind: Kind, number: int, *, seconds: float = 60.0) -> None:
+        """Returns when there are so many. AssertionError after `seconds`."""
+        until = time.monotonic() + seconds
+        while (counted := self.count(kind)) < number:
+            assert time.monotonic() < until, f"{counted} of {number} events '{kind}' after {seconds:.0f} s"
+            await asyncio.sleep(0.05)

@@ -61,6 +61,8 @@ def test_an_unknown_turn_may_be_stored_or_not() -> None:
             "was invoked after",
         ),
         ([*EVENTS[:3], replace(EVENTS[4], history=()), *EVENTS[3:4], *EVENTS[5:]], ROWS, "was shown 0 turns"),
+        # A second client, with the same Idempotency-Key, was told another number.
+        ([*EVENTS, replace(EVENTS[5], at=4.0, client="b", seq=3)], ROWS, "acknowledged as 3 and stored as 2"),
         ([*EVENTS[:8], Event("lost", 3.3, "a", "c", "t3")], ROWS, "told that it is not"),
     ],
 )
