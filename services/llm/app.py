@@ -3,72 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import socket
+import uuid
+from collections import deque
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any
 
 from focus.llm.v1 import llm_pb2, llm_pb2_grpc
 from services.common import logs
 from services.common.rpc import server
 from services.common.rpc.server import Running
-from services.llm import catalogue_file, key_files, messages, watching
-from services.llm.catalogue import Catalogue
+from services.llm import messages
+from services.llm.candidates import Candidates
 from services.llm.chain import Cascade, Policy
+from services.llm.circuits import Circuits
+from services.llm.current import Current
 from services.llm.dispatch import Dispatcher
-from services.llm.keys import Key, KeyRing
+from services.llm.failover import FleetLimiter
+from services.llm.memory import MemoryLimiter
+from services.llm.operations import Operations
 from services.llm.providers import gemini
+from services.llm.providers.credentials import Credentials
+from services.llm.quarantine import Quarantine
+from services.llm.quota import LimiterUnavailable, Windows
 from services.llm.servicer import LlmServicer
 from services.llm.settings import Settings
+from services.llm.settling import Settler
+from services.llm.store.limiter import Membership, Replay, ValkeyLimiter
+from services.llm.tokens import Estimator
+from services.llm.waiting import WaitingRoom
 
 log = logs.get(__name__)
 
 SERVICE = llm_pb2.DESCRIPTOR.services_by_name["LlmService"].full_name
-
-
-class Current:
-    """The catalogue in force, and the keys; both change while the service runs."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._path = settings.catalogue or catalogue_file.PACKAGED
-        try:
-            self._catalogue = catalogue_file.read(self._path)
-        except catalogue_file.CatalogueRefused as err:
-            raise SystemExit(f"FOCUS_LLM_CATALOGUE: {err}") from None
-        if settings.keys_dir is not None and not settings.keys_dir.is_dir():
-            raise SystemExit(f"FOCUS_LLM_KEYS_DIR: {settings.keys_dir} is not a directory")
-        self.keys = KeyRing(self._read_keys())
-
-    def catalogue(self) -> Catalogue:
-        return self._catalogue
-
-    def reload_catalogue(self) -> None:
-        """Takes a changed file over; a faulty one is refused and the old one stays."""
-        try:
-            self._catalogue = catalogue_file.read(self._path)
-        except catalogue_file.CatalogueRefused as err:
-            log.error("catalogue refused, the old one stays", faults=str(err).splitlines())
-            return
-        log.info("catalogue taken over", path=str(self._path))
-
-    def reload_keys(self) -> None:
-        """Takes changed keys over; calls under way keep theirs."""
-        self.keys.replace(self._read_keys())
-        log.info("keys taken over", fingerprints=[key.fingerprint for key in self.keys.all])
-
-    def _read_keys(self) -> list[Key]:
-        settings = self._settings
-        keys = key_files.read(settings.keys_dir) if settings.keys_dir is not None else []
-        secret = settings.api_key.get_secret_value().strip()
-        if secret:
-            keys.append(Key(settings.project, "environment", secret))
-        return keys
-
-    async def watched(self) -> None:
-        """Follows the files until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(watching.watch(self._path, self.reload_catalogue))
-            if self._settings.keys_dir is not None:
-                group.create_task(watching.watch(self._settings.keys_dir, self.reload_keys))
 
 
 @asynccontextmanager
@@ -76,19 +44,52 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     """The service between start and ordered stop."""
     async with AsyncExitStack() as stack:
         current = Current(settings)
-        if not current.keys.all:
-            log.warning("no provider key is configured: set GEMINI_API_KEY or FOCUS_LLM_KEYS_DIR")
         provider = await stack.enter_async_context(
-            gemini.opened(settings.base_url, settings.timeouts, connections=settings.connections)
+            gemini.opened(
+                settings.base_url,
+                settings.vertex_base_url,
+                current.is_vertex,
+                connections=settings.connections,
+            )
         )
         await provider.warm(settings.warm_connections)
-        stack.push_async_callback(_cancelled, asyncio.create_task(current.watched()))
-        dispatcher = Dispatcher(provider, current.catalogue, current.keys, settings.timeouts)
+        _begin(stack, current.watched())
+        clock = asyncio.get_running_loop().time
+        circuits = Circuits(clock)
+        candidates = Candidates(current.catalogue, current.keys, circuits)
+        windows = Windows(settings.quota_window_seconds, settings.quota_guard_seconds, settings.spend_window_seconds)
+        limiter = await _limiter(stack, settings, windows, current, candidates)
+        room = WaitingRoom(limiter)
+        _begin(stack, room.run())
+        settler = Settler(limiter)
+        _begin(stack, settler.run())
+        stack.push_async_callback(settler.flush)
+        quarantine = Quarantine(current.keys, limiter.store if isinstance(limiter, FleetLimiter) else None)
+        dispatcher = Dispatcher(
+            provider,
+            current.catalogue,
+            current.keys,
+            quarantine,
+            circuits,
+            candidates,
+            limiter,
+            room,
+            settler,
+            Estimator(),
+            Credentials(),
+            settings.timeouts,
+            windows,
+        )
         cascade = Cascade(
             dispatcher, Policy(settings.threshold, settings.unstated_confidence, settings.senior_confidence)
         )
-        bounds = messages.Bounds(settings.max_question_tokens, settings.default_max_output_tokens)
-        servicer = LlmServicer(cascade, bounds, settings.total_seconds)
+        servicer = LlmServicer(
+            cascade,
+            messages.Bounds(settings.max_question_tokens, settings.default_max_output_tokens),
+            settings.total_seconds,
+            Operations(limiter, candidates, circuits),
+            current,
+        )
         yield await stack.enter_async_context(
             server.serving(
                 settings,
@@ -98,7 +99,53 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         )
 
 
-async def _cancelled(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
+async def _limiter(
+    stack: AsyncExitStack, settings: Settings, windows: Windows, current: Current, candidates: Candidates
+) -> FleetLimiter | MemoryLimiter:
+    """The fleet's limiter, or without a Valkey this process's own."""
+    if not settings.valkey_url:
+        log.warning("no FOCUS_LLM_VALKEY_URL: this process must be the only one that uses the quota")
+        clock = asyncio.get_running_loop().time
+        return MemoryLimiter(windows, current.catalogue, clock, most_waiting=settings.most_waiting)
+    membership = Membership(
+        uuid.uuid4().hex,
+        settings.instance or f"{socket.gethostname()}/{settings.grpc_listen}",
+        settings.lease_seconds,
+        settings.silent_seconds,
+        settings.roll_call_seconds,
+    )
+    replay = Replay(deque(), {})
+    store = ValkeyLimiter(
+        settings.valkey_url,
+        windows,
+        membership,
+        current.catalogue,
+        replay,
+        candidates.all,
+        timeout=settings.valkey_seconds,
+        most_waiting=settings.most_waiting,
+    )
+    limiter = FleetLimiter(store, windows, membership, current.catalogue, replay)
+    try:
+        await store.beat()
+    except LimiterUnavailable:
+        log.warning("the quota's store cannot be reached; questions wait until it can")
+
+    async def leave() -> None:
+        with suppress(LimiterUnavailable):
+            await store.bye()
+
+    stack.push_async_callback(leave)
+    _begin(stack, limiter.keep())
+    return limiter
+
+
+def _begin(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
+    """Runs `work` beside until the stack closes."""
+
+    async def cancelled(task: asyncio.Task[None]) -> None:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    stack.push_async_callback(cancelled, asyncio.create_task(work))

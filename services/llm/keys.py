@@ -7,7 +7,8 @@ metrics, RPCs) knows a key by its fingerprint.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 HEADER = "x-goog-api-key"
@@ -25,17 +26,24 @@ class Key:
     fingerprint: str = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "headers", {HEADER: self.secret})
+        object.__setattr__(self, "headers", {} if self.is_service_account else {HEADER: self.secret})
         digest = hashlib.blake2b(self.secret.encode(), digest_size=6, person=b"focus-llm-key").hexdigest()
         object.__setattr__(self, "fingerprint", digest)
 
+    @property
+    def is_service_account(self) -> bool:
+        """True for a service account's JSON, which is no header by itself."""
+        return self.secret.startswith("{")
+
 
 class KeyRing:
-    """The keys in use, round-robin within each project; quarantined ones are passed over."""
+    """The keys in use, round-robin within each project; refused ones are passed over until their time is up."""
 
-    def __init__(self, keys: Iterable[Key] = ()) -> None:
+    def __init__(self, keys: Iterable[Key] = (), clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._by_project: dict[str, list[Key]] = {}
         self._turn: dict[str, int] = {}
+        self._refused: dict[str, float] = {}
         self.replace(keys)
 
     def replace(self, keys: Iterable[Key]) -> None:
@@ -47,29 +55,43 @@ class KeyRing:
             owned.sort(key=lambda key: key.label)
         self._by_project = by_project
 
+    def refuse(self, fingerprints: Mapping[str, float]) -> None:
+        """Exactly these keys are passed over now, each for so many seconds."""
+        now = self._clock()
+        self._refused = {fingerprint: now + seconds for fingerprint, seconds in fingerprints.items() if seconds > 0}
+
+    def refused_for(self, key: Key) -> float:
+        """Seconds that the key is still passed over; 0: it is in use."""
+        return max(0.0, self._refused.get(key.fingerprint, 0.0) - self._clock())
+
     @property
     def projects(self) -> Sequence[str]:
         """Projects that have a key, in order."""
         return sorted(self._by_project)
 
     @property
+    def usable_projects(self) -> Sequence[str]:
+        """Projects that have a key that is not refused, in order."""
+        if not self._refused:
+            return self.projects
+        return [
+            project for project in self.projects if any(not self.refused_for(key) for key in self._by_project[project])
+        ]
+
+    @property
     def all(self) -> Sequence[Key]:
         """Every key."""
         return [key for project in self.projects for key in self._by_project[project]]
 
-    def take(self, project: str, avoid: frozenset[str] | set[str] = frozenset()) -> Key | None:
-        """The project's next key whose fingerprint is not in `avoid`; None if there is none."""
+    def take(self, project: str) -> Key | None:
+        """The project's next key that is not refused; None if there is none."""
         owned = self._by_project.get(project)
         if not owned:
             return None
         start = self._turn.get(project, 0)
         for step in range(len(owned)):
             key = owned[(start + step) % len(owned)]
-            if key.fingerprint not in avoid:
+            if not self._refused or not self.refused_for(key):
                 self._turn[project] = (start + step + 1) % len(owned)
                 return key
         return None
-
-    def usable(self, project: str, avoid: frozenset[str] | set[str] = frozenset()) -> bool:
-        """True where `take` would find one."""
-        return any(key.fingerprint not in avoid for key in self._by_project.get(project, ()))

@@ -16,6 +16,9 @@ class Settings(GrpcSettings):
 
     model_config = SettingsConfigDict(env_prefix="FOCUS_LLM_", extra="ignore")
 
+    vertex_base_url: str = Field(
+        default="https://{location}-aiplatform.googleapis.com", description="of projects whose api is vertex"
+    )
     base_url: str = "https://generativelanguage.googleapis.com"
     keys_dir: Path | None = Field(default=None, description="directory of key files `<project>.<label>`; watched")
     api_key: SecretStr = Field(
@@ -42,6 +45,25 @@ class Settings(GrpcSettings):
     first_token_seconds: float = Field(default=30.0, gt=0)
     between_tokens_seconds: float = Field(default=20.0, gt=0)
     total_seconds: float = Field(default=120.0, gt=0, description="the longest a call may take, waiting included")
+    valkey_url: str = Field(default="", description="the limits' Valkey; empty: this process alone uses the quota")
+    valkey_seconds: float = Field(default=0.25, gt=0, description="how long a command may take")
+    instance: str = Field(
+        default="", description="what this process replaces when it starts again; default: host name and port"
+    )
+    quota_window_seconds: float = Field(default=60.0, gt=0, description="the provider's minute; shorter in tests")
+    quota_guard_seconds: float = Field(
+        default=1.0, gt=0, le=1, description="from a grant to the call's arrival at the provider, at most"
+    )
+    spend_window_seconds: float = Field(default=600.0, gt=0, description="the provider's window for spend")
+    lease_seconds: float = Field(
+        default=900.0, gt=0, description="how long a process lives on its share when the quota's store is gone"
+    )
+    silent_seconds: float = Field(default=3.0, gt=0, description="after that a silent process's share is debited")
+    roll_call_seconds: float = Field(
+        default=1.0, ge=0, description="after its restart the store waits so long for processes to tell their grants"
+    )
+    most_waiting: int = Field(default=10_000, gt=0, description="calls that may wait for quota, in each tier")
+
     connections: int = Field(default=1024, gt=0, description="most connections to the provider")
     warm_connections: int = Field(default=4, ge=0)
 

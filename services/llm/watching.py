@@ -35,9 +35,11 @@ def state(path: Path) -> tuple[object, ...]:
     return (whole, *(one(name) for name in names))
 
 
-async def watch(path: Path, changed: Callable[[], None], *, every: float = 1.0) -> None:
-    """Calls `changed` after each change, until cancelled. What it raises is logged, and watching goes on."""
-    seen = state(path)
+async def watch(path: Path, changed: Callable[[], None], seen: tuple[object, ...], *, every: float = 1.0) -> None:
+    """Calls `changed` after each change from the state `seen`, until cancelled.
+
+    What `changed` raises is logged, and watching goes on.
+    """
     while True:
         await asyncio.sleep(every)
         now = state(path)

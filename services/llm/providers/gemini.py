@@ -8,7 +8,7 @@ end up in logs and exception texts.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from urllib.parse import quote
 
@@ -25,11 +25,18 @@ _LARGEST_ERROR = 64 << 10
 
 
 class Gemini:
-    """The provider port over one pool of connections."""
+    """The provider port over one pool of connections.
 
-    def __init__(self, session: aiohttp.ClientSession, base_url: str) -> None:
+    Projects for which `is_vertex` is true are called at Vertex AI, whose address may hold `{location}`.
+    """
+
+    def __init__(
+        self, session: aiohttp.ClientSession, base_url: str, vertex_base_url: str, is_vertex: Callable[[str], bool]
+    ) -> None:
         self._session = session
         self._base = base_url.rstrip("/")
+        self._vertex_base = vertex_base_url
+        self._is_vertex = is_vertex
         self._urls: dict[tuple[Endpoint, str], URL] = {}
 
     async def warm(self, connections: int) -> None:
@@ -104,9 +111,12 @@ class Gemini:
                     data=gemini_body.render(prompt),
                     headers={**_JSON, **headers},
                     allow_redirects=False,
+                    timeout=aiohttp.ClientTimeout(total=None, connect=timeouts.connect),
                 )
         except aiohttp.ClientConnectorError:
             raise Overloaded("the provider cannot be reached", sent=False) from None
+        except aiohttp.ConnectionTimeoutError:
+            raise Overloaded("no connection to the provider in time", sent=False, late=True) from None
         except TimeoutError:
             raise Overloaded("the provider did not answer in time") from None
         except aiohttp.ClientError:
@@ -130,8 +140,17 @@ class Gemini:
     def _url(self, endpoint: Endpoint, method: str) -> URL:
         url = self._urls.get((endpoint, method))
         if url is None:
-            path = f"/v1beta/models/{quote(endpoint.model, safe='')}:{method}"
-            url = self._urls[endpoint, method] = URL(self._base + path, encoded=True)
+            model = quote(endpoint.model, safe="")
+            if self._is_vertex(endpoint.project):
+                project, location = quote(endpoint.project, safe=":"), quote(endpoint.location, safe="")
+                base = self._vertex_base.format(location=location)
+                if location == "global":
+                    # The global endpoint has no location in its name.
+                    base = base.replace("global-", "", 1)
+                path = f"/v1/projects/{project}/locations/{location}/publishers/google/models/{model}:{method}"
+            else:
+                base, path = self._base, f"/v1beta/models/{model}:{method}"
+            url = self._urls[endpoint, method] = URL(base.rstrip("/") + path, encoded=True)
         return url
 
 
@@ -177,14 +196,20 @@ async def _read_whole(response: aiohttp.ClientResponse, patience: float, ends: f
 
 
 @asynccontextmanager
-async def opened(base_url: str, timeouts: Timeouts, *, connections: int) -> AsyncIterator[Gemini]:
+async def opened(
+    base_url: str,
+    vertex_base_url: str,
+    is_vertex: Callable[[str], bool],
+    *,
+    connections: int,
+) -> AsyncIterator[Gemini]:
     """The provider with a pool of at most `connections`; ones that were idle for a minute are closed."""
     connector = aiohttp.TCPConnector(limit=connections, keepalive_timeout=60.0, ttl_dns_cache=30)
     session = aiohttp.ClientSession(
         connector=connector,
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect, connect=None),
+        timeout=aiohttp.ClientTimeout(total=None),
         auto_decompress=True,
         cookie_jar=aiohttp.DummyCookieJar(),
     )
     async with session:
-        yield Gemini(session, base_url)
+        yield Gemini(session, base_url, vertex_base_url, is_vertex)

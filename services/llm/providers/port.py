@@ -60,7 +60,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds. `total` bounds the whole call, from connecting to the last byte."""
+    """Seconds. `connect` bounds how long a request may wait for its connection before it is sent, `total` all."""
 
     connect: float = 3.0
     first_token: float = 30.0
@@ -99,12 +99,16 @@ class QuotaRefused(ProviderError):
 
 
 class Overloaded(ProviderError):
-    """5xx, no connection, or a time-out before the first piece. `sent` False: the request never went out."""
+    """5xx, no connection, or a time-out before the first piece.
 
-    def __init__(self, what: str, *, sent: bool = True) -> None:
+    `sent` False: the request never went out; `late`: because there was no connection in time.
+    """
+
+    def __init__(self, what: str, *, sent: bool = True, late: bool = False) -> None:
         super().__init__(what)
         self.what = what
         self.sent = sent
+        self.late = late
 
 
 class RequestRefused(ProviderError):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import grpc
 import pytest
 import pytest_asyncio
 
+from devstack.process import wait_until_ready
+from devstack.valkey import Valkey
 from focus.llm.v1 import llm_pb2_grpc
 from services.common.rpc.client import open_channel
 from tests.integration.llm import fleet
@@ -27,8 +31,19 @@ def emulator(shared_emulator: fleet.Emulator) -> fleet.Emulator:
 
 
 @pytest.fixture(scope="module")
-def llm_address(shared_emulator: fleet.Emulator) -> Iterator[str]:
-    with fleet.llm(shared_emulator.url) as (_, address):
+def quota_store(scratch: Path) -> Iterator[Valkey]:
+    """A Valkey that all tests of a module use, and that forgets nothing between them."""
+    server = Valkey("limits", scratch / f"quota-{secrets.token_hex(4)}", scratch / "log" / "quota.log")
+    try:
+        wait_until_ready([server.start()], timeout=30)
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def llm_address(shared_emulator: fleet.Emulator, quota_store: Valkey) -> Iterator[str]:
+    with fleet.llm(shared_emulator.url, {"FOCUS_LLM_VALKEY_URL": quota_store.url}) as (_, address):
         yield address
 
 

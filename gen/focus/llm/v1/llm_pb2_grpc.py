@@ -91,9 +91,8 @@ class LlmServiceServicer:
 
     def ShowQuota(self, request, context):
         """ShowQuota tells operators what is used of every limit, who waits, which circuits
-        are open, and which processes share the quota.
-
-        Fails with UNAVAILABLE (SERVICE_UNAVAILABLE) while the quota's store is gone.
+        are open, and which processes share the quota. While the quota's store is gone it
+        tells what this process knows by itself.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

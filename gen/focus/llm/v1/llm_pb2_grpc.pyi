@@ -49,9 +49,8 @@ class LlmServiceStub:
     """Complete gives the same answer in one piece, at a fraction of the stream's cost."""
     ShowQuota: _grpc.UnaryUnaryMultiCallable[_llm_pb2.ShowQuotaRequest, _llm_pb2.ShowQuotaResponse]
     """ShowQuota tells operators what is used of every limit, who waits, which circuits
-    are open, and which processes share the quota.
-
-    Fails with UNAVAILABLE (SERVICE_UNAVAILABLE) while the quota's store is gone.
+    are open, and which processes share the quota. While the quota's store is gone it
+    tells what this process knows by itself.
     """
     ListKeys: _grpc.UnaryUnaryMultiCallable[_llm_pb2.ListKeysRequest, _llm_pb2.ListKeysResponse]
     """ListKeys tells operators which provider keys are in use. It never shows a key."""
@@ -83,9 +82,8 @@ class LlmServiceAsyncStub(LlmServiceStub):
     """Complete gives the same answer in one piece, at a fraction of the stream's cost."""
     ShowQuota: _aio.UnaryUnaryMultiCallable[_llm_pb2.ShowQuotaRequest, _llm_pb2.ShowQuotaResponse]  # type: ignore[assignment]
     """ShowQuota tells operators what is used of every limit, who waits, which circuits
-    are open, and which processes share the quota.
-
-    Fails with UNAVAILABLE (SERVICE_UNAVAILABLE) while the quota's store is gone.
+    are open, and which processes share the quota. While the quota's store is gone it
+    tells what this process knows by itself.
     """
     ListKeys: _aio.UnaryUnaryMultiCallable[_llm_pb2.ListKeysRequest, _llm_pb2.ListKeysResponse]  # type: ignore[assignment]
     """ListKeys tells operators which provider keys are in use. It never shows a key."""
@@ -132,9 +130,8 @@ class LlmServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_llm_pb2.ShowQuotaResponse, _abc.Awaitable[_llm_pb2.ShowQuotaResponse]]:
         """ShowQuota tells operators what is used of every limit, who waits, which circuits
-        are open, and which processes share the quota.
-
-        Fails with UNAVAILABLE (SERVICE_UNAVAILABLE) while the quota's store is gone.
+        are open, and which processes share the quota. While the quota's store is gone it
+        tells what this process knows by itself.
         """
 
     @_abc_1.abstractmethod
