@@ -16,5 +16,5 @@ async def stores(request: pytest.FixtureRequest) -> AsyncIterator[Stores]:
         async with fake_stores() as found:
             yield found
     else:
-        async with postgres_stores(request.getfixturevalue("database_url")) as found:
+        async with postgres_stores(request.getfixturevalue("module_database_url")) as found:
             yield found

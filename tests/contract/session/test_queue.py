@@ -37,7 +37,7 @@ async def queue(request: pytest.FixtureRequest, ttl: float) -> AsyncIterator[Que
             return
         second: Queue | None = None
         if kind != "valkey":
-            pool = Pool(request.getfixturevalue("database_url"), timeout=10)
+            pool = Pool(request.getfixturevalue("module_database_url"), timeout=10)
             stack.push_async_callback(pool.close)
             second = PostgresQueue(pool, max_queue=SIZE, ttl=ttl)
         if kind == "postgres":
