@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 
-import { Api, type Credentials } from "../src/api/client";
+import { Api, ApiKey, type Credentials } from "../src/api/client";
 import { Problem } from "../src/api/problem";
 
 const PROBLEM = { status: 401, reason: "token_expired", detail: "The token has expired.", request_id: "r-9" };
@@ -36,6 +36,12 @@ describe("Api", () => {
     expect(first.requests[1]?.init.headers).toMatchObject({ Authorization: "Bearer new" });
     const second = api([json(PROBLEM, 401), json(PROBLEM, 401), json({ ok: 1 })], renewing);
     await expect(second.api.call("GET", "/v1/x")).rejects.toMatchObject({ reason: "token_expired" });
+  });
+
+  it("tells why an API key was refused", async () => {
+    const { api: client, requests } = api([json({ ...PROBLEM, reason: "credentials_invalid" }, 401)], new ApiKey("fk_x"));
+    await expect(client.call("GET", "/v1/x")).rejects.toMatchObject({ reason: "credentials_invalid", requestId: "r-9" });
+    expect(requests).toHaveLength(1);
   });
 
   it("throws the gateway's problem with request id and Retry-After", async () => {

@@ -4,8 +4,8 @@ import { readEvents, type ServerEvent } from "./sse";
 /** Who asks: a person's tokens or an API key. */
 export interface Credentials {
   bearer(): Promise<string>;
-  /** Told that the server refused the token; gives another one, or throws where there is none. */
-  refused(token: string): Promise<string>;
+  /** Told that the server refused the token and why; gives another one, or throws where there is none. */
+  refused(token: string, problem: Problem): Promise<string>;
 }
 
 /** An API key, which nothing can renew. */
@@ -16,8 +16,8 @@ export class ApiKey implements Credentials {
     return Promise.resolve(this.key);
   }
 
-  refused(): Promise<string> {
-    return Promise.reject(new Problem("credentials_invalid", "The API key is not valid.", { status: 401 }));
+  refused(_token: string, problem: Problem): Promise<string> {
+    return Promise.reject(problem);
   }
 }
 
@@ -91,7 +91,7 @@ export class Api {
       if (response.ok) return response;
       const problem = await problemOf(response);
       if (problem.status !== 401 || attempt > 1 || !this.credentials || token === undefined) throw problem;
-      token = await this.credentials.refused(token);
+      token = await this.credentials.refused(token, problem);
     }
   }
 }
