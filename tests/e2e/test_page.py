@@ -126,10 +126,17 @@ class TestScripted:
         assert page.texts(".turn .markdown") == [hostile]
         assert page.run("return document.querySelectorAll('.markdown :is(img, script, a)').length") == 0
 
-    def test_a_withheld_answer_is_told_as_such(self, page: Browser, own: Emulator) -> None:
-        own.script({"match": "Refused", "finish_reason": "SAFETY", "text": "", "confidence": None})
-        ask(page, f"Refused {secrets.token_hex(4)}", 1)
-        assert any("withheld" in text for text in page.texts(".turn .hint"))
+
+def test_a_withheld_answer_is_told_as_such(window: Browser, base_url: str, own: Emulator) -> None:
+    """Not with `page`: the browser itself notes a failed request on its console."""
+    own.script({"match": "Refused", "finish_reason": "SAFETY", "text": "", "confidence": None})
+    window.open(f"{base_url}/#/one")
+    window.reload()
+    window.type("#question", f"Refused {secrets.token_hex(4)}{ENTER}")
+    window.wait(ENDED, 1)
+    told = window.texts(".turn .problem")
+    assert len(told) == 1
+    assert "withheld" in told[0]
 
 
 def test_a_problem_is_told_in_plain_words_with_its_request_id(window: Browser, base_url: str, own: Emulator) -> None:
