@@ -11,8 +11,8 @@ from services.gateway.settings import GatewaySettings
 
 def main() -> None:
     loaded = settings.load(GatewaySettings)
-    # Its lines about starting and stopping are ours already.
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    # Starting and stopping are told already, and any client can cause its warnings.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     lifecycle.run("gateway", loaded, lambda: gateway(loaded))
 
 

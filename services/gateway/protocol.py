@@ -68,7 +68,14 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         self._relax()
-        self._refuse("400 Bad Request", "The request is not valid HTTP/1.1.", "400")
+        if self._answering:
+            self.transport.close()  # what comes next is garbage; an answer under way must not be mixed with ours
+        else:
+            self._refuse("400 Bad Request", "The request is not valid HTTP/1.1.", "400")
+
+    @property
+    def _answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
 
     def _expect(self, seconds: float) -> None:
         self._relax()
@@ -83,8 +90,10 @@ class DeadlineProtocol(HttpToolsProtocol):
         self._receiving = None
         if self.transport.is_closing():
             return
-        nothing_sent = self.cycle is None or (self._in_head and self.cycle.response_complete)
-        if nothing_sent or not self.cycle.response_started:
+        if self._in_head and self._answering:
+            # Bytes of a next request came early: it has its time once this one is answered.
+            self._expect(self.header_seconds)
+        elif self._in_head or (self._answering and not self.cycle.response_started):
             self._refuse("408 Request Timeout", "The request did not arrive in time; send it in one go.", "408")
         else:
             self.transport.close()

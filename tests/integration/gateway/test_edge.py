@@ -78,6 +78,20 @@ async def test_one_who_opens_and_says_nothing_is_cut_off(start: Start) -> None:
         assert b" 408 " in await exchange(reached.port)
 
 
+async def test_bytes_of_a_next_request_do_not_end_the_answer_to_this_one(start: Start) -> None:
+    async with start(header_seconds=0.1) as reached:
+        gate = reached.world.trace.hold("complete")
+        lines = ["POST /v1/ask HTTP/1.1", "Host: a", f"Authorization: {reached.ada['Authorization']}"]
+        lines += ["Content-Type: application/json", f"Content-Length: {len(ASK)}", "", ""]
+        asking = asyncio.ensure_future(exchange(reached.port, "\r\n".join(lines).encode() + ASK, b"\r\n", b"GET / "))
+        await reached.world.trace.until("complete")
+        await asyncio.sleep(0.4)
+        gate.set()
+        answer = await asking
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.count(b"HTTP/1.1 408 ") == 1
+
+
 async def test_the_answer_may_take_longer_than_the_question(start: Start) -> None:
     """The deadlines are for receiving only."""
     async with start(header_seconds=0.2, body_seconds=0.2) as reached:
