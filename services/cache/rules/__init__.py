@@ -12,7 +12,6 @@ import tomllib
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -43,8 +42,6 @@ class Rules:
         self._answers = answers
         self._refusals = refusals
         self._questions = questions
-        # A question that is asked often is looked at once.
-        self.time_dependent = lru_cache(maxsize=8192)(self._time_dependent)
 
     @classmethod
     def load(cls, folder: Path | None = None) -> Rules:
@@ -52,8 +49,12 @@ class Rules:
         read = [_read(folder, name) for name in ("questions.toml", "answers.toml", "refusals.toml")]
         return cls(*read)
 
-    def _time_dependent(self, question: str) -> bool:
-        """True when the answer may be another one within days."""
+    def time_dependent(self, question: str) -> bool:
+        """True when the answer may be another one within days.
+
+        Nothing is remembered from question to question: a memory shared by the tenants
+        would tell one, by the time it saves, what another has asked.
+        """
         if len(question) > 2 * _QUESTION_CHARS:
             return self._asks(question[:_QUESTION_CHARS]) or self._asks(question[-_QUESTION_CHARS:])
         return self._asks(question)
