@@ -192,21 +192,23 @@ class Line:
 
     async def wake(self, conversation_id: str) -> None:
         """The lease is free: the first waiter may look. Failing is no harm: it looks by itself soon."""
-        if self.woken(conversation_id):
-            return
+        room = self._rooms.get(conversation_id)
+        for place in room.places.values() if room else ():
+            if place.first:
+                place.wake()
+                return
         try:
             await self._queue.wake(conversation_id)
         except FocusError as err:
             log.info("a waiter was not woken", reason=err.reason_name)
 
-    def woken(self, conversation_id: str) -> bool:
-        """A wake-up has arrived; True if the first waiter is in this process."""
+    def woken(self, conversation_id: str, turn_id: str) -> None:
+        """A wake-up has arrived for a waiter of this process, which is the first now."""
         room = self._rooms.get(conversation_id)
-        for place in room.places.values() if room else ():
-            if place.first:
-                place.wake()
-                return True
-        return False
+        place = room.places.get(turn_id) if room else None
+        if place is not None:
+            place.move(1)
+            place.wake()
 
     async def _leave(self, conversation_id: str, room: _Room, place: Place) -> None:
         async with room.lock:

@@ -49,7 +49,7 @@ local function wake()
   prune()
   local first = redis.call('ZRANGE', order, 0, 0)[1]
   local entry = first and redis.call('HGET', alive, first)
-  if entry then redis.call('PUBLISH', string.match(entry, '|(.*)$'), ARGV[2]) end
+  if entry then redis.call('PUBLISH', string.match(entry, '|(.*)$'), ARGV[2] .. ' ' .. first) end
 end
 """
 # ARGV: ttl in ms, turn, channel, places at most. Returns {arrival, position}, or nothing when full.
@@ -139,8 +139,8 @@ class ValkeyQueue:
             await self._wake(keys=_keys(conversation_id), args=[self._ttl, conversation_id])
 
     @asynccontextmanager
-    async def listening(self, woken: Callable[[str], object]) -> AsyncIterator[None]:
-        """Calls `woken` with the conversation of every wake-up for this process.
+    async def listening(self, woken: Callable[[str, str], object]) -> AsyncIterator[None]:
+        """Calls `woken` with conversation and first turn at every wake-up for this process.
 
         Connects when the first waiter comes, and again whenever the connection is lost.
         """
@@ -152,7 +152,7 @@ class ValkeyQueue:
             with suppress(asyncio.CancelledError):
                 await task
 
-    async def _listen(self, woken: Callable[[str], object]) -> None:
+    async def _listen(self, woken: Callable[[str, str], object]) -> None:
         await self._wanted.wait()
         while True:
             try:
@@ -162,7 +162,7 @@ class ValkeyQueue:
                         # The time-out is only for the client's own, shorter one not to count.
                         message = await subscription.get_message(timeout=30.0)
                         if message is not None:
-                            woken(message["data"].decode())
+                            woken(*message["data"].decode().split(" "))
             except (RedisError, OSError, TimeoutError) as err:
                 log.info("wake-ups are not heard; waiters look by themselves", error=type(err).__name__)
                 await asyncio.sleep(0.5)
@@ -179,5 +179,5 @@ async def _answering() -> AsyncIterator[None]:
     try:
         yield
     except (RedisError, OSError, TimeoutError) as err:
-        log.info("Valkey does not answer", error=type(err).__name__)
+        log.debug("Valkey does not answer", error=type(err).__name__)
         raise Unavailable("The queue cannot be reached right now; try again in a moment.", retry_after=1.0) from None

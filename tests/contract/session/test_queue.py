@@ -140,8 +140,10 @@ async def test_wake_reaches_the_process_of_the_first_waiter_only(valkey: Valkey,
             client = clients.connect(valkey.url, timeout=5)
             stack.push_async_callback(client.aclose)
             queues.append(ValkeyQueue(client, max_queue=SIZE))
-            heard.append(asyncio.Queue[str]())
-            await stack.enter_async_context(queues[number].listening(heard[number].put_nowait))
+            heard.append(asyncio.Queue[tuple[str, str]]())
+            await stack.enter_async_context(
+                queues[number].listening(lambda *woken, to=heard[number]: to.put_nowait(woken))
+            )
         turn = new_id()
         await joined(queues[1], conversation, turn)
         await joined(queues[0], conversation, new_id())
@@ -149,7 +151,7 @@ async def test_wake_reaches_the_process_of_the_first_waiter_only(valkey: Valkey,
             await joined(queues[1], conversation, turn)
             await queues[0].wake(conversation)
             await asyncio.sleep(0.02)
-        assert await heard[1].get() == conversation
+        assert await heard[1].get() == (conversation, turn)
         assert heard[0].empty()
 
 
