@@ -48,17 +48,22 @@ class Flights:
         render: Callable[[ResultT], Rendered],
         *,
         durable: bool,
-        headers: Headers,
+        headers: Headers = (),
+        generated: Headers = (),
         key: TurnKey | None = None,
     ) -> Json | EventStream[ResultT]:
-        """Starts the flow and answers with it as JSON or events, as Accept wants."""
+        """Starts the flow and answers with it as JSON or events, as Accept wants.
+
+        `headers` go with every answer, `generated` with events that begin before the result is known.
+        """
         streaming = json_or_events(request) == "sse"
         deadline = Deadline.after(self._timing.request)
         course = Course(streaming=streaming, durable=durable)
         flight = Flight(lambda course: run(self._clients, self._holder, course, deadline), course)
         self._keep(flight, key)
         if streaming:
-            return EventStream(flight, render, headers, heartbeat=self._timing.heartbeat)
+            heartbeat = self._timing.heartbeat
+            return EventStream(flight, render, headers, generated=generated, heartbeat=heartbeat)
         return await as_json(flight, render, request.receive, headers)
 
     def turn(self, key: TurnKey) -> Flight[Any] | None:

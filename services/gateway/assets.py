@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import mimetypes
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -31,7 +30,21 @@ _SECURITY = [
     (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
 ]
 
-_TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".webmanifest": "application/manifest+json"}
+# Told here and not looked up: the tables of machines differ.
+_TYPES = {
+    ".css": "text/css",
+    ".html": "text/html",
+    ".ico": "image/x-icon",
+    ".jpg": "image/jpeg",
+    ".js": "text/javascript",
+    ".json": "application/json",
+    ".png": "image/png",
+    ".svg": "image/svg+xml",
+    ".txt": "text/plain",
+    ".webmanifest": "application/manifest+json",
+    ".webp": "image/webp",
+    ".woff2": "font/woff2",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +92,7 @@ def _endpoint(asset: Asset) -> Callable[[Request], Awaitable[Asset]]:
 def _read(file: Path) -> Asset:
     body = file.read_bytes()
     etag = b'"' + hashlib.sha256(body).hexdigest()[:32].encode() + b'"'
-    media_type = _TYPES.get(file.suffix) or mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+    media_type = _TYPES.get(file.suffix, "application/octet-stream")
     if media_type.startswith("text/"):
         media_type += "; charset=utf-8"
     caching = b"public, max-age=31536000, immutable" if _HASHED.search(file.name) else b"no-cache"

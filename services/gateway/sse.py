@@ -8,7 +8,7 @@ it goes on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 import orjson
@@ -25,7 +25,7 @@ from services.gateway.views import Json, View
 log = logs.get(__name__)
 
 ResultT = TypeVar("ResultT")
-Headers = list[tuple[bytes, bytes]]
+Headers = Sequence[tuple[bytes, bytes]]
 
 _HEADERS: Headers = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -67,6 +67,7 @@ class EventStream(Generic[ResultT]):
     """An ASGI response: the flight's events as they come, then `done` or `error`.
 
     A comment every `heartbeat` seconds of silence keeps proxies from cutting the stream.
+    `generated` are headers for an answer that is sent while it is being made.
     """
 
     def __init__(
@@ -75,9 +76,11 @@ class EventStream(Generic[ResultT]):
         render: Callable[[ResultT], Rendered],
         headers: Headers,
         *,
+        generated: Headers,
         heartbeat: float,
     ) -> None:
         self._flight = flight
+        self._generated = generated
         self._render = render
         self._headers = [*_HEADERS, *headers]
         self._heartbeat = heartbeat
@@ -101,8 +104,8 @@ class EventStream(Generic[ResultT]):
             result = self._render(await flight.result())
         elif gone.done():
             raise ClientGone
-        headers = self._headers if result is None else [*self._headers, *result.headers]
-        await send({"type": "http.response.start", "status": 200, "headers": list(headers)})
+        headers = [*self._headers, *(self._generated if result is None else result.headers)]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
         while events or not flight.done:
             await send({"type": "http.response.body", "body": _encoded(events), "more_body": True})
             events = await flight.next_events(self._heartbeat)

@@ -98,7 +98,7 @@ def add_ask_routes(router: APIRouter, entrance: Entrance, flights: Flights, leng
             lambda clients, holder, course, deadline: run_ask(clients, holder, asked, course, deadline),
             _rendered,
             durable=bool(key),
-            headers=[],
+            generated=[(b"x-cache", b"miss")],
         )
 
 

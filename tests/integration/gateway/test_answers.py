@@ -56,6 +56,7 @@ async def test_an_ask_streams_its_pieces_and_then_all_that_json_says(reached: Re
     async with reached.http.post("/v1/ask", json=QUESTION, headers={**reached.ada, **SSE}) as response:
         assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
         assert response.headers["x-accel-buffering"] == "no"
+        assert response.headers["x-cache"] == "miss"
         events = [event async for event in events_of(response)]
     assert [data["text"] for name, data in events if name == "delta"] == ["Bra", "sí", "lia."]
     assert events[-1][0] == "done"
