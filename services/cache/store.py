@@ -36,7 +36,9 @@ class ValkeyStore:
         wanted = (1 if wish.refresh else 0) + (2 if wish.fill else 0)
         oldest = -1 if wish.max_age is None else wish.max_age
         state, value, age, life, cost, granted, follows = await _done(
-            self._client.script(self._scripts.lookup, (_question(key),), wish.holder, wanted, oldest, f"{wish.lot:.6f}")
+            self._client.script(
+                self._scripts.lookup, (question_name(key),), wish.holder, wanted, oldest, f"{wish.lot:.6f}"
+            )
         )
         return Found(State(state), value, age, life, cost, granted == 1, follows)
 
@@ -44,7 +46,7 @@ class ValkeyStore:
         await _done(
             self._client.script(
                 self._scripts.put,
-                (_question(key),),
+                (question_name(key),),
                 holder,
                 value.data,
                 value.cost,
@@ -59,7 +61,7 @@ class ValkeyStore:
                 *(
                     self._client.script(
                         self._scripts.renew,
-                        (_question(one.key), _events(one.key, one.holder)),
+                        (question_name(one.key), _events(one.key, one.holder)),
                         one.holder,
                         one.first,
                         *one.events,
@@ -72,19 +74,19 @@ class ValkeyStore:
 
     async def read(self, key: bytes, holder: bytes, first: int) -> Reading:
         held, value, events = await _done(
-            self._client.script(self._scripts.read, (_question(key), _events(key, holder)), holder, first)
+            self._client.script(self._scripts.read, (question_name(key), _events(key, holder)), holder, first)
         )
         return Reading(held == 1, events, value)
 
     async def release(self, key: bytes, holder: bytes, last: bytes, pause: int) -> None:
-        keys = (_question(key), _events(key, holder))
+        keys = (question_name(key), _events(key, holder))
         await _done(self._client.script(self._scripts.release, keys, holder, last, pause))
 
     async def confirm(self, key: bytes) -> bool:
-        return bool(await _done(self._client.script(self._scripts.confirm, (_question(key),))))
+        return bool(await _done(self._client.script(self._scripts.confirm, (question_name(key),))))
 
     async def evict(self, key: bytes) -> bool:
-        return bool(await _done(self._client.script(self._scripts.evict, (_question(key),))))
+        return bool(await _done(self._client.script(self._scripts.evict, (question_name(key),))))
 
     async def marks(self, known: int) -> tuple[int, Sequence[tuple[bytes, int]]]:
         """As `marks.MarkStore`."""
@@ -122,10 +124,10 @@ async def _done(call: Awaitable[Any]) -> Any:
         raise StoreUnavailable(str(err)) from err
 
 
-def _question(key: bytes) -> bytes:
-    """The braces keep all that belongs to one question in one slot of a cluster."""
+def question_name(key: bytes) -> bytes:
+    """The hash of a question. The braces keep all that belongs to one question in one slot of a cluster."""
     return b"fc:{" + urlsafe_b64encode(key)[:-1] + b"}"
 
 
 def _events(key: bytes, holder: bytes) -> bytes:
-    return _question(key) + urlsafe_b64encode(holder)
+    return question_name(key) + urlsafe_b64encode(holder)

@@ -23,9 +23,10 @@ from services.cache.storage import (
     Value,
     Wish,
 )
-from services.cache.store import ValkeyStore
+from services.cache.store import ValkeyStore, question_name
 from services.cache.valkey.client import Client, Script
 from services.cache.valkey.connection import Address
+from tests.contract.cache.cluster import Cluster
 
 POLICY = Freshness(base=3_600_000, longest=86_400_000, stale_while_revalidate=600_000, stale_if_error=7_200_000)
 KEY, OTHER = b"k" * 32, b"o" * 32
@@ -49,7 +50,7 @@ class Subject:
     wait: Callable[[int], Awaitable[None]]
 
 
-@pytest.fixture(params=["valkey", "local"])
+@pytest.fixture(params=["valkey", "cluster", "local"])
 async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
     if request.param == "local":
         now = [1000.0]
@@ -59,13 +60,14 @@ async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
 
         yield Subject(LocalStore(POLICY, 1 << 20, lambda: now[0]), forward)
         return
-    server: Valkey = request.getfixturevalue("valkey_cache")
+    server: Valkey | Cluster = request.getfixturevalue(
+        {"valkey": "valkey_cache", "cluster": "valkey_cluster"}[request.param]
+    )
     client = Client(Address.parse(server.url), budget=5)
     assert await client.ready(5)
 
     async def back(milliseconds: int) -> None:
-        keys = [name for name in await client.call(b"", "KEYS", "fc:*") if name.endswith(b"}")]
-        for name in keys:
+        for name in (question_name(KEY), question_name(OTHER)):
             await client.script(_BACK, (name,), milliseconds)
 
     yield Subject(ValkeyStore(client, POLICY), back)
