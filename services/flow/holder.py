@@ -15,9 +15,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol
 
+from focus.errors.v1.reason_pb2 import ErrorReason
 from focus.session.v1 import turn_pb2
 from services.common import context, logs
-from services.common.errors import FocusError
+from services.common.errors import DeadlineExceeded, FocusError, Unavailable
 
 log = logs.get(__name__)
 
@@ -77,13 +78,17 @@ class Holder:
 
     @asynccontextmanager
     async def hold(self) -> AsyncIterator[str]:
-        """The id to take a lease with; it is kept alive until the context closes."""
+        """The id to take a lease with; it is kept alive until the context closes.
+
+        Raises Unavailable (STORE_UNAVAILABLE) when the id had to be renewed and could not be: a
+        begin would fail as well, only later.
+        """
         holder_id = self._current
         self._uses[holder_id] = self._uses.get(holder_id, 0) + 1
         self._last_used = time.monotonic()
         try:
             if self._last_used - self._renewed_at.get(holder_id, 0.0) > _FRESH_SECONDS:
-                await self._renew(holder_id)
+                await self._renew_now(holder_id)
             self._wanted.set()
             yield holder_id
         finally:
@@ -127,14 +132,26 @@ class Holder:
             await asyncio.sleep(max(0.0, self._interval - (time.monotonic() - started)))
 
     async def _renew(self, holder_id: str) -> None:
-        started = time.monotonic()
         try:
-            await self._renewals.renew(turn_pb2.RenewHolderRequest(holder_id=holder_id), timeout=TIMEOUT_SECONDS)
+            await self._renew_once(holder_id)
         except FocusError as err:
             # The next beat comes soon; a lease that runs out meanwhile is told at the commit.
             log.warning("heartbeat failed", reason=err.reason_name)
-        else:
-            self._renewed_at[holder_id] = started
+
+    async def _renew_now(self, holder_id: str) -> None:
+        try:
+            await self._renew_once(holder_id)
+        except DeadlineExceeded:
+            raise Unavailable(
+                "The store of conversations does not answer right now; try again in a moment.",
+                ErrorReason.ERROR_REASON_STORE_UNAVAILABLE,
+                retry_after=1.0,
+            ) from None
+
+    async def _renew_once(self, holder_id: str) -> None:
+        started = time.monotonic()
+        await self._renewals.renew(turn_pb2.RenewHolderRequest(holder_id=holder_id), timeout=TIMEOUT_SECONDS)
+        self._renewed_at[holder_id] = started
 
     async def _release(self, holder_id: str) -> None:
         try:

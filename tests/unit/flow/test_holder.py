@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from services.common.errors import Unavailable
+import pytest
+
+from services.common.errors import DeadlineExceeded, FocusError, Unavailable
 from services.flow.holder import Holder
 from tests.unit.flow.fakes import World
 
@@ -23,10 +25,22 @@ async def test_the_row_is_there_before_the_first_lease_and_kept_after(world: Wor
 
 
 async def test_a_beat_that_fails_is_followed_by_the_next(world: World) -> None:
-    world.trace.failures["renew"].extend([Unavailable("gone")] * 3)
+    world.trace.failures["renew"].extend([None, *[Unavailable("gone")] * 3])
     holder = Holder(world.turns, interval=0.01)
     async with holder.beating(), holder.hold():
         await asyncio.wait_for(world.trace.until("renew", 6), 5)
+
+
+@pytest.mark.parametrize("failure", [Unavailable("gone"), DeadlineExceeded("late")])
+async def test_without_a_row_no_lease_is_asked_for(world: World, failure: FocusError) -> None:
+    world.trace.failures["renew"].append(failure)
+    holder = Holder(world.turns)
+    async with holder.beating():
+        with pytest.raises(Unavailable):
+            async with holder.hold():
+                raise AssertionError("not reached")
+        async with holder.hold():
+            assert len(world.turns.renewed) == 1
 
 
 async def test_what_cannot_be_abandoned_runs_out_under_its_old_id(world: World) -> None:
