@@ -30,6 +30,7 @@ class FallbackQueue:
         self._first = first
         self._second = second
         self._resume_at = 0.0
+        self._fallen_back = False
         # Turns with a place in the second queue.
         self._moved: set[str] = set()
 
@@ -65,21 +66,31 @@ class FallbackQueue:
             self._pause()
             return left
 
-    async def wake(self, conversation_id: str) -> None:
+    async def wake(self, conversation_id: str, after: str) -> None:
         """Tells the first waiter, wherever it is, to look now."""
         await self._call(
-            lambda: self._first.wake(conversation_id),
-            lambda: self._second.wake(conversation_id),
+            lambda: self._first.wake(conversation_id, after),
+            lambda: self._second.wake(conversation_id, after),
         )
 
     async def _call(self, first: Callable[[], Awaitable[T]], second: Callable[[], Awaitable[T]]) -> T:
         if time.monotonic() >= self._resume_at:
             try:
-                return await first()
+                found = await first()
             except Unavailable:
                 self._pause()
+            else:
+                self._resume()
+                return found
         return await second()
 
     def _pause(self) -> None:
         self._resume_at = time.monotonic() + _PAUSE_SECONDS
-        log.warning("Valkey is gone: turns are ordered by PostgreSQL alone, more slowly")
+        if not self._fallen_back:
+            log.warning("Valkey is gone: turns are ordered by PostgreSQL alone, more slowly")
+        self._fallen_back = True
+
+    def _resume(self) -> None:
+        if self._fallen_back:
+            log.info("Valkey is back: it orders the turns again")
+        self._fallen_back = False

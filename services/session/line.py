@@ -69,8 +69,8 @@ class Queue(Protocol):
     async def leave(self, conversation_id: str, turn_id: str) -> int:
         """Gives a place up; says how many still wait."""
 
-    async def wake(self, conversation_id: str) -> None:
-        """Tells the first waiter, wherever it is, to look now."""
+    async def wake(self, conversation_id: str, after: str) -> None:
+        """Tells the first waiter, wherever it is, to look now; `after` waits no more, if it is still there."""
 
 
 class Place:
@@ -190,15 +190,15 @@ class Line:
             log.info("a place in a queue was left to run out", reason=err.reason_name)
             return None
 
-    async def wake(self, conversation_id: str) -> None:
-        """The lease is free: the first waiter may look. Failing is no harm: it looks by itself soon."""
+    async def wake(self, conversation_id: str, after: str) -> None:
+        """The turn `after` has freed the lease. Failing is no harm: the first waiter looks by itself soon."""
         room = self._rooms.get(conversation_id)
         for place in room.places.values() if room else ():
-            if place.first:
+            if place.first and not place.has_turn:
                 place.wake()
                 return
         try:
-            await self._queue.wake(conversation_id)
+            await self._queue.wake(conversation_id, after)
         except FocusError as err:
             log.info("a waiter was not woken", reason=err.reason_name)
 
@@ -233,7 +233,7 @@ class Line:
                 other.move(other.position - 1)
         if place.position == 1 and not place.has_turn:
             # It may have been woken in vain.
-            await self.wake(conversation_id)
+            await self.wake(conversation_id, place.turn_id)
 
     async def _tick(self, conversation_id: str, room: _Room) -> None:
         while True:

@@ -17,7 +17,7 @@ from focus.errors.v1.reason_pb2 import ErrorReason
 from services.common import errors, logs
 from services.common.errors import FocusError, InvalidRequest
 from services.session import chain, identifiers
-from services.session.line import Line
+from services.session.line import Line, Place
 from services.session.model import Begun, Ending, Outcome, Principal, Turn, Wanted
 from services.session.outcomes import is_retriable
 from services.session.tickets import Ticket
@@ -140,24 +140,29 @@ class Turns:
         self._check(wanted)
         now = asyncio.get_running_loop().time
         deadline = now() + timeout - _DEADLINE_MARGIN
-        reached: Begun | Turn | None = None
-        unknown = bool(wanted.key)  # whether something of this turn may stay behind in the store
+        place: Place | None = None
         mark: datetime | None = None
+        unknown = bool(wanted.key)  # whether something of this turn may stay behind in the store
         try:
             async with self._line.place(wanted.conversation_id, wanted.turn_id, ticket.arrived) as place:
                 told = 0
                 key_until = 0.0
-                while reached is None:
+                while True:
                     if place.position != told:
                         told = place.position
                         yield told
                     if place.first and (place.take_wake() or now() >= place.look_at):
                         unknown = True
                         attempt = await self._try(wanted, reached=True)
-                        reached = attempt.begun or attempt.stored
-                        mark = attempt.mark
-                        place.has_turn = attempt.begun is not None
                         unknown = bool(wanted.key)
+                        reached = attempt.begun or attempt.stored
+                        if reached is not None:
+                            unknown = False
+                            mark = attempt.mark
+                            place.has_turn = attempt.begun is not None
+                            # The place is given up afterwards: the turn need not wait for that.
+                            yield reached
+                            return
                         # A holder that dies frees its lease at a known time.
                         place.look_at = now() + min(max(attempt.busy_seconds + 0.005, 0.05), place.look_seconds)
                         continue
@@ -174,13 +179,11 @@ class Turns:
                     if place.first:
                         until = min(until, place.look_at)
                     await place.changed(until - now())
-        except BaseException:
+        finally:
             if unknown:
                 self._soon(self.abandon(wanted.principal, wanted.conversation_id, wanted.turn_id))
-            raise
-        if mark is not None and place.last:
-            self._soon(self._store.calm(wanted.conversation_id, wanted.turn_id, mark))
-        yield reached
+            elif mark is not None and place is not None and place.last:
+                self._soon(self._store.calm(wanted.conversation_id, wanted.turn_id, mark))
 
     async def commit(self, ending: Ending) -> Turn:
         """Stores a turn; repeated, gives what was stored.
@@ -191,7 +194,7 @@ class Turns:
         committed = await self._store.commit(ending, prepared)
         if committed is not None:
             if committed.queued:
-                await self._line.wake(ending.conversation_id)
+                self._soon(self._line.wake(ending.conversation_id, ending.turn_id))
             return committed.turn
         # A statement of its own: the commit that went before is visible to it for certain.
         stored = await self._store.find(ending.principal, ending.conversation_id, ending.turn_id)
@@ -210,7 +213,7 @@ class Turns:
         if queued is None:
             await self._line.leave(conversation_id, turn_id)
         elif queued:
-            await self._line.wake(conversation_id)
+            await self._line.wake(conversation_id, turn_id)
 
     async def renew(self, holder_id: str) -> None:
         """A process says that it lives."""

@@ -72,5 +72,5 @@ class PostgresQueue:
             await connection.execute(_LEAVE, conversation, turn_id)
             return len(await connection.fetch(_ORDER, conversation))
 
-    async def wake(self, conversation_id: str) -> None:
+    async def wake(self, conversation_id: str, after: str) -> None:
         """Nobody hears it: the first waiter looks often."""

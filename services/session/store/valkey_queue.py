@@ -45,12 +45,6 @@ local function keep(turn, channel)
   redis.call('PEXPIRE', order, ttl * 2)
   redis.call('PEXPIRE', alive, ttl * 2)
 end
-local function wake()
-  prune()
-  local first = redis.call('ZRANGE', order, 0, 0)[1]
-  local entry = first and redis.call('HGET', alive, first)
-  if entry then redis.call('PUBLISH', string.match(entry, '|(.*)$'), ARGV[2] .. ' ' .. first) end
-end
 """
 # ARGV: ttl in ms, turn, channel, places at most. Returns {arrival, position}, or nothing when full.
 _JOIN = (
@@ -93,8 +87,18 @@ redis.call('HDEL', alive, ARGV[2])
 return redis.call('ZCARD', order)
 """
 )
-# ARGV: ttl in ms, conversation.
-_WAKE = _COMMON + "wake()"
+# ARGV: ttl in ms, conversation, the turn that waits no more.
+_WAKE = (
+    _COMMON
+    + """
+redis.call('ZREM', order, ARGV[3])
+redis.call('HDEL', alive, ARGV[3])
+prune()
+local first = redis.call('ZRANGE', order, 0, 0)[1]
+local entry = first and redis.call('HGET', alive, first)
+if entry then redis.call('PUBLISH', string.match(entry, '|(.*)$'), ARGV[2] .. ' ' .. first) end
+"""
+)
 
 
 class ValkeyQueue:
@@ -133,10 +137,10 @@ class ValkeyQueue:
         async with _answering():
             return int(await self._leave(keys=_keys(conversation_id), args=[self._ttl, turn_id]))
 
-    async def wake(self, conversation_id: str) -> None:
-        """Tells the process of the first waiter."""
+    async def wake(self, conversation_id: str, after: str) -> None:
+        """Tells the process of the first waiter but `after`, which waits no more."""
         async with _answering():
-            await self._wake(keys=_keys(conversation_id), args=[self._ttl, conversation_id])
+            await self._wake(keys=_keys(conversation_id), args=[self._ttl, conversation_id, after])
 
     @asynccontextmanager
     async def listening(self, woken: Callable[[str, str], object]) -> AsyncIterator[None]:

@@ -16,7 +16,7 @@ class FakeQueue:
         self._max_queue = max_queue
         self._ttl = ttl
         self._places: dict[str, dict[str, tuple[int, float]]] = {}
-        self.woken: Callable[[str], object] = lambda conversation: None
+        self.woken: Callable[[str, str], object] = lambda conversation, turn: None
         self.gone = False
 
     async def join(self, conversation_id: str, turn_id: str) -> Spot | None:
@@ -40,9 +40,11 @@ class FakeQueue:
         places.pop(turn_id, None)
         return len(places)
 
-    async def wake(self, conversation_id: str) -> None:
-        if self._living(conversation_id):
-            self.woken(conversation_id)
+    async def wake(self, conversation_id: str, after: str) -> None:
+        places = self._living(conversation_id)
+        places.pop(after, None)
+        if places:
+            self.woken(conversation_id, self._order(places)[0])
 
     def wipe(self) -> None:
         """Forgets everybody, as an operator's mistake would."""

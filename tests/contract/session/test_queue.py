@@ -130,7 +130,7 @@ async def test_lost_places_are_taken_again_in_the_old_order(queue: Queue, conver
 
 
 async def test_waking_an_empty_queue_is_no_error(queue: Queue, conversation: str) -> None:
-    await queue.wake(conversation)
+    await queue.wake(conversation, new_id())
 
 
 async def test_wake_reaches_the_process_of_the_first_waiter_only(valkey: Valkey, conversation: str) -> None:
@@ -144,12 +144,13 @@ async def test_wake_reaches_the_process_of_the_first_waiter_only(valkey: Valkey,
             await stack.enter_async_context(
                 queues[number].listening(lambda *woken, to=heard[number]: to.put_nowait(woken))
             )
-        turn = new_id()
+        done, turn = new_id(), new_id()
+        await joined(queues[0], conversation, done)
         await joined(queues[1], conversation, turn)
         await joined(queues[0], conversation, new_id())
         while heard[1].empty():  # until the subscription stands
             await joined(queues[1], conversation, turn)
-            await queues[0].wake(conversation)
+            await queues[0].wake(conversation, done)
             await asyncio.sleep(0.02)
         assert await heard[1].get() == (conversation, turn)
         assert heard[0].empty()

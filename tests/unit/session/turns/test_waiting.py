@@ -55,6 +55,7 @@ async def test_wakeup_before_waiting_is_not_lost(house: House, monkeypatch: pyte
     holder = await house.begun()
     ticket = await house.queued()
     await house.commit(holder)
+    await house.turns.close()  # the wake-up has gone by
     # With nothing but wake-ups to go by, only that one look can find it.
     monkeypatch.setattr(lines, "_LOOK_SECONDS", 3600.0)
     assert isinstance(await reach(house, ticket), Begun)
@@ -64,6 +65,7 @@ async def test_control_without_that_look_the_wakeup_is_lost(house: House, monkey
     holder = await house.begun()
     ticket = await house.queued()
     await house.commit(holder)
+    await house.turns.close()
     monkeypatch.setattr(lines, "_LOOK_SECONDS", 3600.0)
     place = lines.Place.__init__
 
@@ -80,7 +82,7 @@ async def test_wakeup_that_gets_lost_costs_a_look(house: House) -> None:
     """Valkey may drop a message: the first waiter looks by itself."""
     holder = await house.begun()
     ticket = await house.queued()
-    house.queue.woken = lambda conversation: None
+    house.queue.woken = lambda conversation, turn: None
     waiting = asyncio.create_task(reach(house.another_process(), ticket))
     await asyncio.sleep(0.05)
     await house.commit(holder)
