@@ -10,7 +10,10 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = {"ask": "questions over HTTP: cached, uncached, and turns of a conversation"}
+NAMES = {
+    "ask": "questions over HTTP: cached, uncached, and turns of a conversation",
+    "cache": "look-ups in the cache service, beside the bare parts",
+}
 
 
 def main(arguments: list[str]) -> int:
