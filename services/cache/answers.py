@@ -36,6 +36,8 @@ class Terms:
     max_age: int | None = None
     single_flight: bool = False
     may_refresh: bool = False
+    # Warming: refresh what ends within so many milliseconds; nobody's question, so it is not counted.
+    ahead: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,7 @@ class Answers:
             fill=terms.single_flight and storable,
             max_age=terms.max_age,
             lot=lot(self._chance(), self._beta),
+            ahead=terms.ahead,
         )
         found = await self._store.lookup(key, wish)
         hit = self._hit(asked, key, found)
@@ -139,8 +142,8 @@ class Answers:
             if found.granted:
                 stats.REFRESHES.inc()
                 hit = Hit(hit.entry, hit.stale, hit.token, FillToken(key, holder, leased=True))
-            return Looked(hit=self._counted(hit))
-        return await self._missed(asked, key, found, FillToken(key, holder, found.granted), storable, hit)
+            return Looked(hit=hit if terms.ahead else self._counted(hit))
+        return await self._missed(asked, terms, key, found, FillToken(key, holder, found.granted), hit)
 
     async def keep(self, asked: Asked, answer: Answer, made: Made) -> Kept:
         """Keeps an answer, unless the rules forbid it, and ends its fill for all who follow."""
@@ -197,18 +200,20 @@ class Answers:
         return self._read(tenant, key, found)
 
     async def _missed(
-        self, asked: Asked, key: bytes, found: Found, fill: FillToken, storable: bool, fallback: Hit | None
+        self, asked: Asked, terms: Terms, key: bytes, found: Found, fill: FillToken, fallback: Hit | None
     ) -> Looked:
         if self._admission.rules.time_dependent(asked.text):
-            stats.LOOKUPS.labels("time_dependent").inc()
+            looked, kind = Looked(fallback=fallback), "time_dependent"
             if found.granted:
                 await self._store.release(key, fill.holder, b"", 0)
-            return Looked(fallback=fallback)
-        if found.follows and not self._marks.may_kill(version_of(found.follows), key):
-            stats.LOOKUPS.labels("following").inc()
-            return Looked(flight=(key, found.follows))
-        stats.LOOKUPS.labels("miss").inc()
-        return Looked(fill=fill if storable else None, fallback=fallback)
+        elif found.follows and not self._marks.may_kill(version_of(found.follows), key):
+            looked, kind = Looked(flight=(key, found.follows)), "following"
+        else:
+            storable = not terms.no_store and not terms.only_if_cached
+            looked, kind = Looked(fill=fill if storable else None, fallback=fallback), "miss"
+        if not terms.ahead:
+            stats.LOOKUPS.labels(kind).inc()
+        return looked
 
     def _loose_fill(self, asked: Asked, key: bytes, holder: bytes) -> FillToken | None:
         if self._admission.rules.time_dependent(asked.text):
@@ -220,7 +225,7 @@ class Answers:
             return None
         public = Asked(
             "", "", Scope.PUBLIC, asked.text, asked.mode, asked.system_instruction, asked.max_output_tokens,
-            asked.temperature, asked.language,
+            asked.temperature, asked.language, asked.other,
         )  # fmt: skip
         key = key_of(self._secret(), public)
         if key not in self._marks.public:

@@ -46,6 +46,8 @@ class Asked:
     max_output_tokens: int
     temperature: float | None
     language: str
+    # Bytes that stand for whatever else it depends on.
+    other: bytes = b""
 
 
 def key_of(secret: bytes, asked: Asked) -> bytes:
@@ -62,6 +64,7 @@ def key_of(secret: bytes, asked: Asked) -> bytes:
         b"" if asked.temperature is None else _REAL.pack(asked.temperature),
         asked.language.lower().encode(),
         canonical(asked.text).encode(),
+        asked.other,
     )
     message = b"".join([part for field in fields for part in (_LENGTH.pack(len(field)), field)])
     return hmac.digest(secret, message, "sha256")

@@ -71,8 +71,8 @@ class LocalStore:
         held = line.until > now
         granted, follows = False, b""
         if served:
-            due = age + line.cost * wish.lot >= life
-            line.hits += state is State.FRESH
+            due = age + max(line.cost * wish.lot, wish.ahead) >= life
+            line.hits += state is State.FRESH and not wish.ahead
             granted = wish.refresh and due and not held
         elif wish.fill:
             if held and line.holder:

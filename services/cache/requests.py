@@ -34,10 +34,11 @@ def _asked(principal: Principal, question: Question, scope: KeyScope, max_bytes:
     if not text or text.isspace():
         raise InvalidRequest("question.text is empty; send the question.")
     # A character is at most four bytes: most questions need not be encoded to be measured.
-    if (len(text) + len(system)) * 4 > max_bytes and len(text.encode()) + len(system.encode()) > max_bytes:
-        raise InvalidRequest(
-            f"question.text and question.system_instruction together are longer than {max_bytes} bytes; shorten them."
-        )
+    if (len(text) + len(system)) * 4 + len(question.other_parameters) > max_bytes:
+        size = len(text.encode()) + len(system.encode()) + len(question.other_parameters)
+        if size > max_bytes:
+            fields = "question.text, system_instruction and other_parameters"
+            raise InvalidRequest(f"{fields} have {size} bytes, over {max_bytes}; shorten them.")
     return Asked(
         principal.tenant_id,
         principal.person_id,
@@ -48,6 +49,7 @@ def _asked(principal: Principal, question: Question, scope: KeyScope, max_bytes:
         question.max_output_tokens,
         question.temperature if question.HasField("temperature") else None,
         question.language,
+        question.other_parameters,
     )
 
 
@@ -64,6 +66,7 @@ def terms_of(request: LookupRequest) -> Terms:
         max_age,
         request.single_flight,
         request.may_refresh and not control.no_store,
+        min(max(request.refresh_within_seconds, 0), _MAX_AGE_SECONDS) * 1000,
     )
 
 

@@ -56,7 +56,7 @@ end
         self.popular = Script(_POPULAR)
 
 
-# ARGV: holder or '', wanted (1 refresh, 2 fill, 3 both, 0 none), longest age or -1, lot.
+# ARGV: holder or '', wanted (1 refresh, 2 fill, 3 both, 0 none), longest age or -1, lot, ahead.
 # Answers {state, value, age, life, cost, granted, followed holder}.
 # Counting a hit may fail where memory is full (pcall); that must not hide the value.
 _LOOKUP = """
@@ -69,8 +69,8 @@ if r[1] then
   if oldest < 0 or age <= oldest then
     if age < live + SWR then
       state = age < live and 1 or 2
-      due = age + r[3] * ARGV[4] >= live
-      if state == 1 then
+      due = age + math.max(r[3] * ARGV[4], ARGV[5]) >= live
+      if state == 1 and ARGV[5] == '0' then
         redis.pcall('HINCRBY', KEYS[1], 'n', 1)
         local longer = life(n + 1, c)
         if longer > live then redis.pcall('PEXPIRE', KEYS[1], longer + KEEP - age) end

@@ -59,6 +59,8 @@ class Wish:
     max_age: int | None = None
     # See `freshness.lot`.
     lot: float = 0.0
+    # A value that ends within so long is due for a refresh. Such a look-up is not counted as a hit.
+    ahead: int = 0
 
 
 @dataclass(frozen=True, slots=True)

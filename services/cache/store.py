@@ -37,7 +37,7 @@ class ValkeyStore:
         oldest = -1 if wish.max_age is None else wish.max_age
         state, value, age, life, cost, granted, follows = await _done(
             self._client.script(
-                self._scripts.lookup, (question_name(key),), wish.holder, wanted, oldest, f"{wish.lot:.6f}"
+                self._scripts.lookup, (question_name(key),), wish.holder, wanted, oldest, f"{wish.lot:.6f}", wish.ahead
             )
         )
         return Found(State(state), value, age, life, cost, granted == 1, follows)

@@ -267,6 +267,17 @@ async def test_an_expensive_answer_is_refreshed_before_its_end(subject: Subject)
     assert (found.state, found.granted) == (State.FRESH, True)
 
 
+async def test_warming_refreshes_what_ends_soon_and_counts_as_nobody(subject: Subject) -> None:
+    await subject.store.put(KEY, b"", Value(b"value"))
+    await subject.wait(HOUR - 600_000)
+    soon = Wish(ANN, refresh=True, fill=True, ahead=300_000)
+    for _ in range(3):
+        found = await subject.store.lookup(KEY, soon)
+        assert (found.state, found.granted, found.life) == (State.FRESH, False, HOUR)
+    found = await subject.store.lookup(KEY, Wish(ANN, refresh=True, fill=True, ahead=900_000))
+    assert (found.state, found.granted) == (State.FRESH, True)
+
+
 async def test_after_a_failed_refresh_the_stale_answer_is_left_alone(subject: Subject) -> None:
     await subject.store.put(KEY, b"", Value(b"value"))
     await subject.wait(HOUR + 1)

@@ -30,6 +30,7 @@ def key(asked: Asked) -> bytes:
         {"temperature": 0.0},
         {"temperature": None},
         {"language": "pt"},
+        {"other": b"thinking"},
     ],
 )
 def test_everything_an_answer_depends_on_changes_the_key(change: dict[str, object]) -> None:

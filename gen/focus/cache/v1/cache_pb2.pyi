@@ -145,6 +145,7 @@ class Question(_message.Message):
     MAX_OUTPUT_TOKENS_FIELD_NUMBER: _builtins.int
     TEMPERATURE_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
+    OTHER_PARAMETERS_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """The question as asked; the service makes it canonical (Unicode NFKC, case, space, closing punctuation)."""
     mode: _chat_pb2.Mode.ValueType
@@ -153,6 +154,10 @@ class Question(_message.Message):
     temperature: _builtins.float
     language: _builtins.str
     """BCP 47 tag of the language an answer is wanted in; empty: the question's own."""
+    other_parameters: _builtins.bytes
+    """Whatever else the answer depends on (thinking budget, schema, tools, safety settings, …),
+    in bytes that are the same for the same wishes; empty without any.
+    """
     def __init__(
         self,
         *,
@@ -162,10 +167,11 @@ class Question(_message.Message):
         max_output_tokens: _builtins.int = ...,
         temperature: _builtins.float | None = ...,
         language: _builtins.str = ...,
+        other_parameters: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_temperature", b"_temperature", "temperature", b"temperature"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_temperature", b"_temperature", "language", b"language", "max_output_tokens", b"max_output_tokens", "mode", b"mode", "system_instruction", b"system_instruction", "temperature", b"temperature", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_temperature", b"_temperature", "language", b"language", "max_output_tokens", b"max_output_tokens", "mode", b"mode", "other_parameters", b"other_parameters", "system_instruction", b"system_instruction", "temperature", b"temperature", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__temperature: _TypeAlias = _typing.Literal["temperature"]  # noqa: Y015
     _WhichOneofArgType__temperature: _TypeAlias = _typing.Literal["_temperature", b"_temperature"]  # noqa: Y015
@@ -250,6 +256,7 @@ class LookupRequest(_message.Message):
     SINGLE_FLIGHT_FIELD_NUMBER: _builtins.int
     MAY_REFRESH_FIELD_NUMBER: _builtins.int
     MAY_LEARN_FIELD_NUMBER: _builtins.int
+    REFRESH_WITHIN_SECONDS_FIELD_NUMBER: _builtins.int
     scope: Global___Scope.ValueType
     single_flight: _builtins.bool
     """The caller renews leases and follows others' fills. False: it gets a hit or a miss without lease."""
@@ -257,6 +264,10 @@ class LookupRequest(_message.Message):
     """The caller carries out refreshes in the background, at the lowest priority. Leave it false while quota is short."""
     may_learn: _builtins.bool
     """The question's text may be kept, encrypted, to warm the cache with it."""
+    refresh_within_seconds: _builtins.int
+    """For warming: hand out the refresh of an answer that ends within so many seconds. Such a
+    look-up is nobody's question: it is not counted and lets no answer live longer.
+    """
     @_builtins.property
     def principal(self) -> _chat_pb2.Principal: ...
     @_builtins.property
@@ -273,10 +284,11 @@ class LookupRequest(_message.Message):
         single_flight: _builtins.bool = ...,
         may_refresh: _builtins.bool = ...,
         may_learn: _builtins.bool = ...,
+        refresh_within_seconds: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cache_control", b"cache_control", "principal", b"principal", "question", b"question"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_control", b"cache_control", "may_learn", b"may_learn", "may_refresh", b"may_refresh", "principal", b"principal", "question", b"question", "scope", b"scope", "single_flight", b"single_flight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_control", b"cache_control", "may_learn", b"may_learn", "may_refresh", b"may_refresh", "principal", b"principal", "question", b"question", "refresh_within_seconds", b"refresh_within_seconds", "scope", b"scope", "single_flight", b"single_flight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

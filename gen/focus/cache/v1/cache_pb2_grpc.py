@@ -193,8 +193,8 @@ class CacheServiceServicer:
 
     def ListPopular(self, request, context):
         """ListPopular tells the questions that each tenant asks most, as far as their texts
-        may be kept, the most asked first. Whoever warms asks Lookup with may_refresh for
-        each; it hands out a lease for those that need it.
+        may be kept, the most asked first. Whoever warms asks Lookup for each, with
+        may_refresh and refresh_within_seconds; it hands out a lease for those that need it.
 
         Fails with INVALID_ARGUMENT (INVALID_ARGUMENT): limit outside 0 to 1,000;
         UNAVAILABLE (STORE_UNAVAILABLE): try again.

@@ -103,8 +103,8 @@ class CacheServiceStub:
     """
     ListPopular: _grpc.UnaryUnaryMultiCallable[_cache_pb2.ListPopularRequest, _cache_pb2.ListPopularResponse]
     """ListPopular tells the questions that each tenant asks most, as far as their texts
-    may be kept, the most asked first. Whoever warms asks Lookup with may_refresh for
-    each; it hands out a lease for those that need it.
+    may be kept, the most asked first. Whoever warms asks Lookup for each, with
+    may_refresh and refresh_within_seconds; it hands out a lease for those that need it.
 
     Fails with INVALID_ARGUMENT (INVALID_ARGUMENT): limit outside 0 to 1,000;
     UNAVAILABLE (STORE_UNAVAILABLE): try again.
@@ -185,8 +185,8 @@ class CacheServiceAsyncStub(CacheServiceStub):
     """
     ListPopular: _aio.UnaryUnaryMultiCallable[_cache_pb2.ListPopularRequest, _cache_pb2.ListPopularResponse]  # type: ignore[assignment]
     """ListPopular tells the questions that each tenant asks most, as far as their texts
-    may be kept, the most asked first. Whoever warms asks Lookup with may_refresh for
-    each; it hands out a lease for those that need it.
+    may be kept, the most asked first. Whoever warms asks Lookup for each, with
+    may_refresh and refresh_within_seconds; it hands out a lease for those that need it.
 
     Fails with INVALID_ARGUMENT (INVALID_ARGUMENT): limit outside 0 to 1,000;
     UNAVAILABLE (STORE_UNAVAILABLE): try again.
@@ -318,8 +318,8 @@ class CacheServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_cache_pb2.ListPopularResponse, _abc.Awaitable[_cache_pb2.ListPopularResponse]]:
         """ListPopular tells the questions that each tenant asks most, as far as their texts
-        may be kept, the most asked first. Whoever warms asks Lookup with may_refresh for
-        each; it hands out a lease for those that need it.
+        may be kept, the most asked first. Whoever warms asks Lookup for each, with
+        may_refresh and refresh_within_seconds; it hands out a lease for those that need it.
 
         Fails with INVALID_ARGUMENT (INVALID_ARGUMENT): limit outside 0 to 1,000;
         UNAVAILABLE (STORE_UNAVAILABLE): try again.
