@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from bench import measure, results
+from bench import measure, results, upstream
 from bench.load import Load
 from bench.measure import Measured
 from devstack import demo, probes
@@ -30,8 +30,6 @@ _TURNS_EACH = 10
 _CACHED = '{"question": "What is the capital of Brazil?"}'
 _UNCACHED = '{"question": "What is the square of {n} in round %s?"}'
 _TURN = '{"question": "And what is {n} plus one?"}'
-# The provider's quota is not what is measured here.
-_UNLIMITED = {"FOCUS_GEMINI_LIMITS": '{"*": {"*": {}}}'}
 
 
 def main(arguments: list[str]) -> int:
@@ -46,7 +44,7 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="focus-bench-") as folder, ExitStack() as stack:
         home = Path(folder)
         home.chmod(0o755)  # PostgreSQL's account must get in
-        plan = Plan(home / "stack", backend="scripted", settings=_UNLIMITED)
+        plan = Plan(home / "stack", backend="scripted", settings=upstream.without_limits(home))
         system = stack.enter_context(Stack(plan))
         bench = _Bench(system, stack.enter_context(_constant(home)), options.requests, options.seconds)
         measured: dict[int, dict[str, list[Measured]]] = {}

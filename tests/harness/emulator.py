@@ -17,7 +17,11 @@ from devstack.process import wait_until_ready
 from devstack.services import EMULATOR_KEY, Making, Service
 
 WINDOW_SECONDS = 3.0
-SETTINGS = {"FOCUS_GEMINI_WINDOW_SECONDS": str(WINDOW_SECONDS)}
+# For the emulator and the llm service alike: a quota minute of three seconds.
+SETTINGS = {
+    "FOCUS_GEMINI_WINDOW_SECONDS": str(WINDOW_SECONDS),
+    "FOCUS_LLM_QUOTA_WINDOW_SECONDS": str(WINDOW_SECONDS),
+}
 
 
 class Emulator:

@@ -30,12 +30,23 @@ _TEMPLATE = "focus_template"
 _numbers = itertools.count(1)
 
 
+_KEPT_LOGS = Path(__file__).resolve().parents[2] / "build" / "test-logs"
+
+
 @pytest.fixture(scope="session")
-def scratch() -> Iterator[Path]:
-    """A folder for servers' data; not pytest's own, which PostgreSQL's account could not enter."""
+def scratch(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A folder for servers' data; not pytest's own, which PostgreSQL's account could not enter.
+
+    When tests failed, the servers' logs are kept in `build/test-logs/`.
+    """
     folder = Path(tempfile.mkdtemp(prefix="focus-test-"))
     folder.chmod(0o755)
     yield folder
+    if request.session.testsfailed:
+        for log in folder.rglob("*.log"):
+            kept = _KEPT_LOGS / folder.name / log.relative_to(folder)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(log, kept)
     shutil.rmtree(folder, ignore_errors=True)
 
 
