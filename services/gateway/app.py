@@ -28,7 +28,7 @@ from services.gateway.edge import Edge
 from services.gateway.key_exchange import KeyExchange
 from services.gateway.limits import Admission
 from services.gateway.principals import Principals
-from services.gateway.protocol import with_deadlines
+from services.gateway.protocol import with_limits
 from services.gateway.routes.asks import Lengths, add_ask_routes
 from services.gateway.routes.auth import add_auth_routes
 from services.gateway.routes.conversations import add_conversation_routes
@@ -169,7 +169,12 @@ async def _channel(target: str) -> AsyncIterator[grpc.aio.Channel]:
 
 @asynccontextmanager
 async def _serving(settings: GatewaySettings, app: ASGIApp) -> AsyncIterator[int]:
-    protocol = with_deadlines(settings.header_seconds, settings.body_seconds, settings.unread_seconds)
+    protocol = with_limits(
+        header_seconds=settings.header_seconds,
+        body_seconds=settings.body_seconds,
+        unread_seconds=settings.unread_seconds,
+        head_bytes=settings.max_head_bytes,
+    )
     config = uvicorn.Config(
         app,
         http=protocol,

@@ -61,6 +61,11 @@ class Edge:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise RuntimeError(f"only http is served here, not {scope['type']}")
+        if scope["method"] == "HEAD":
+            scope = {
+                **scope,
+                "method": "GET",
+            }  # the same but for the body (RFC 9110 section 9.3.2), which uvicorn keeps back
         started = time.perf_counter()
         request_id, traceparent, fault = self._read_head(scope)
         call = context.bind(request_id, traceparent)
@@ -102,6 +107,9 @@ class Edge:
                 self._account(scope, status, started, failure)
                 raise failure
             problem = problem_of(failure, call.request_id)
+            if fault is not None:
+                # Where its body ends is in doubt (RFC 9112 section 6.1): no other request on this connection.
+                problem.headers.append((b"connection", b"close"))
             await answer({"type": "http.response.start", "status": problem.status, "headers": problem.headers})
             await answer({"type": "http.response.body", "body": problem.body})
             self._account(scope, status, started, failure)
@@ -123,8 +131,10 @@ class Edge:
                 request_id = value.decode("latin-1")
             elif name == b"traceparent":
                 traceparent = value.decode("latin-1")
-            elif name == b"transfer-encoding" and value.strip().lower() != b"chunked":
-                fault = InvalidRequest("The only Transfer-Encoding that is understood is 'chunked'.")
+            elif name == b"transfer-encoding" and (
+                value.strip().lower() != b"chunked" or scope["http_version"] == "1.0"
+            ):
+                fault = InvalidRequest("The only Transfer-Encoding that is understood is HTTP/1.1's 'chunked'.")
         if len(hosts) != 1 and not (scope["http_version"] == "1.0" and not hosts):
             fault = InvalidRequest("A request needs exactly one Host header.")
         elif hosts and _HOST.fullmatch(hosts[0]) is None:
@@ -149,12 +159,13 @@ class Edge:
 
     def _methods(self, scope: Scope) -> set[str]:
         """All methods of the path: the router itself tells those of the first match only."""
-        return {
+        methods = {
             method
             for route in self._router.routes
             if isinstance(route, Route) and route.matches(scope)[0] != Match.NONE
             for method in route.methods or ()
         }
+        return methods | {"HEAD"} if "GET" in methods else methods
 
     def _account(self, scope: Scope, status: int, started: float, failure: FocusError | None) -> None:
         seconds = time.perf_counter() - started

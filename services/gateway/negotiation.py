@@ -26,7 +26,7 @@ def json_or_events(request: Request) -> Literal["json", "sse"]:
 
     Raises InvalidRequest (NOT_ACCEPTABLE) when neither suits.
     """
-    accept = request.headers.get("accept")
+    accept = _accept(request)
     if accept is None or accept in ("*/*", JSON):
         return "json"
     if accept == SSE:
@@ -42,7 +42,7 @@ def json_or_events(request: Request) -> Literal["json", "sse"]:
 
 def require(request: Request, offered: str = JSON) -> None:
     """Raises InvalidRequest (NOT_ACCEPTABLE) unless the client takes what this route gives."""
-    accept = request.headers.get("accept")
+    accept = _accept(request)
     if accept is None or accept in ("*/*", offered):
         return
     if _weight(_weights(accept), offered) == 0:
@@ -67,6 +67,12 @@ def digest(request: Request, body: BaseModel) -> bytes:
     canonical = orjson.dumps(body.model_dump(), option=orjson.OPT_SORT_KEYS)
     head = f"{request.method} {request.scope['path']}\n".encode()
     return hashlib.sha256(head + canonical).digest()
+
+
+def _accept(request: Request) -> str | None:
+    """The field's lines as one list (RFC 9110 section 5.3)."""
+    lines = request.headers.getlist("accept")
+    return ",".join(lines) if lines else None
 
 
 def _weights(accept: str) -> dict[str, float]:

@@ -28,6 +28,7 @@ class GatewaySettings(ServiceSettings):
     call_seconds: float = Field(default=3.0, gt=0, description="the longest wait for a call that asks no model")
     max_question_chars: int = Field(default=32_000, ge=1, le=1_000_000)
     max_system_chars: int = Field(default=16_000, ge=0, le=1_000_000)
+    max_head_bytes: int = Field(default=32 << 10, ge=1024, le=1 << 20, description="first line and header fields")
     max_body_bytes: int = Field(default=1 << 20, ge=1024, le=64 << 20)
     max_body_depth: int = Field(default=16, ge=1, le=512)
     max_concurrent_requests: int = Field(default=1000, ge=1, description="per process; above it: OVERLOADED")

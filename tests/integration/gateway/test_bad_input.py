@@ -175,7 +175,7 @@ async def test_addresses(reached: Reached, method: str, path: str, expected: int
 async def test_a_wrong_method_is_told_all_right_ones(reached: Reached) -> None:
     status, body, headers = await reached.call("PUT", "/v1/conversations")
     check_problem(status, body, headers, 405, "method_not_allowed")
-    assert headers["allow"] == "GET, POST"
+    assert headers["allow"] == "GET, HEAD, POST"
 
 
 async def test_anothers_conversation_is_exactly_like_none(reached: Reached) -> None:

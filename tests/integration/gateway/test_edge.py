@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,18 @@ async def exchange(port: int, *pieces: bytes, pause: float = 0.0) -> bytes:
         writer.close()
 
 
+async def flood(port: int, first: bytes) -> None:
+    """Sends 64 MB. Raises ConnectionError when the server ends that."""
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(first)
+        for _ in range(1_000):
+            writer.write(b"a" * 65_536)
+            await writer.drain()
+    finally:
+        writer.close()
+
+
 def head(*lines: str) -> bytes:
     return "\r\n".join(("POST /v1/ask HTTP/1.1", *lines, "Connection: close", "", "")).encode()
 
@@ -46,6 +59,11 @@ def head(*lines: str) -> bytes:
         (head("Host: a", "Transfer-Encoding: identity, chunked") + b"0\r\n\r\n", b"400"),
         (head("Host: a", "Transfer-Encoding: gzip, chunked") + b"0\r\n\r\n", b"400"),
         (head("Host: a", "Transfer-Encoding: chunked", "Content-Length: 3") + b"0\r\n\r\n", b"400"),
+        (b"POST /v1/ask HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", b"400"),
+        (head("Host: a", "Connection: Upgrade", "Upgrade: h2c", "Content-Length: 3") + b"abc", b"400"),
+        (head("Host: a", "Content-Length: 0", "X-A: " + "a" * 33_000), b"431"),
+        (head("Host: a", "Content-Length: 0", *["X-A: " + "a" * 1_000] * 33), b"431"),
+        (b"GET /" + b"a" * 33_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", b"431"),
         (head("Host: a", "Content-Length: 3", "Content-Length: 4") + b"abc", b"400"),
         (head("Host: a", "Content-Length: -1"), b"400"),
         (head("Host: a", "Content Length: 1"), b"400"),
@@ -58,6 +76,58 @@ async def test_heads_that_could_be_read_in_two_ways_are_refused(reached: Reached
     assert answer.startswith(b"HTTP/1.1 " + status), answer
     assert b"application/problem+json" in answer
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["status"] == int(status)
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [
+        b"GET /healthz HTTP/1.1\r\nHost: a\r\nX-A: ",
+        b"GET /",
+        b"POST /v1/ask HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1;",
+        b"POST /v1/ask HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-A: ",
+    ],
+)
+async def test_a_head_or_trailer_without_end_is_cut_off_at_once(start: Start, endless: bytes) -> None:
+    """Long before the time for a head is over: it is kept in memory, and joining its pieces holds the loop."""
+    async with start(header_seconds=900, body_seconds=900) as reached:
+        with pytest.raises(ConnectionError):
+            await flood(reached.port, endless)
+        assert (await reached.call("GET", "/healthz"))[0] == 200
+
+
+async def test_the_largest_head_and_chunk_by_chunk_bodies_are_taken(reached: Reached) -> None:
+    lines = ["Host: a", f"Authorization: {reached.ada['Authorization']}", "Content-Type: application/json"]
+    padding = "X-A: " + "a" * 31_000
+    sent = head(*lines, padding, "Transfer-Encoding: chunked")
+    text = b'{"question": "' + b"a" * 30_000 + b'"}'
+    sent += b"".join(b"1;x=y\r\n%c\r\n" % byte for byte in text) + b"0\r\n\r\n"
+    assert (await exchange(reached.port, sent)).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_what_follows_a_request_to_upgrade_is_not_taken_for_a_request(reached: Reached) -> None:
+    """The body of the first is not the second."""
+    second = b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    first = ["POST /v1/ask HTTP/1.1", "Host: a", "Connection: Upgrade", "Upgrade: websocket"]
+    first += [f"Content-Length: {len(second)}", "", ""]
+    answer = await exchange(reached.port, "\r\n".join(first).encode(), second, pause=0.05)
+    assert re.findall(rb"HTTP/1.1 [0-9]+", answer) == [b"HTTP/1.1 400"]
+
+
+async def test_a_trailer_is_no_header(reached: Reached) -> None:
+    sent = head("Host: a", "Content-Type: application/json", "Transfer-Encoding: chunked")
+    sent += b"%x\r\n%s\r\n0\r\n" % (len(ASK), ASK)
+    sent += f"Authorization: {reached.ada['Authorization']}\r\n\r\n".encode()
+    assert (await exchange(reached.port, sent)).startswith(b"HTTP/1.1 401 ")
+
+
+async def test_head_is_get_without_the_body(reached: Reached) -> None:
+    for path in ("/healthz", "/openapi.json", "/v1/conversations"):
+        _, _, expected = await reached.call("GET", path)
+        status, text, headers = await reached.call("HEAD", path)
+        assert (status, text, headers["content-length"]) == (200, None, expected["content-length"]), path
+    status, _, headers = await reached.call("HEAD", "/v1/ask")
+    assert (status, headers["allow"]) == (405, "POST")
+    assert (await reached.call("DELETE", "/healthz"))[2]["allow"] == "GET, HEAD"
 
 
 async def test_one_who_trickles_is_cut_off(start: Start) -> None:

@@ -45,6 +45,12 @@ def test_what_cannot_be_met_is_refused(accept: str) -> None:
         require(request(accept))
 
 
+def test_lines_of_accept_are_one_list() -> None:
+    asked = request("text/html")
+    asked.scope["headers"].append((b"accept", b"text/event-stream"))
+    assert json_or_events(asked) == "sse"
+
+
 class Body(BaseModel):
     question: str
     mode: str = "auto"
