@@ -182,6 +182,9 @@ class MemoryLimiter:
             prompt = settlement.usage.prompt
             if size is not None and prompt > 0:
                 pool.sizes[call_id] = prompt
+                tpm = self._part(self._catalogue().limits(settlement.endpoint).input_tpm)
+                if tpm:
+                    pool.ttat += (prompt - size) * self._windows.whole / (tpm * PACE)
                 pool.tokens += prompt - size
                 pool.day_tokens += prompt - size
                 pool.overshoots += prompt > size
@@ -252,7 +255,9 @@ class MemoryLimiter:
             if over > 0:
                 wait = max(wait, pool.log[over - 1][0] + window - now + 0.001 if over <= len(pool.log) else 0.05)
             burst = 1 if self._paced else burst_of(rpm)
-            wait = max(wait, max(pool.tat, now) - now + (ahead - burst + 1) * self._interval(rpm))
+            early = max(pool.tat, now) - now + (ahead - burst + 1) * self._interval(rpm)
+            if early > 0.001:
+                wait = max(wait, early)
         if tpm is not None:
             over = pool.tokens + wish.tokens - tpm
             if over > 0:

@@ -19,6 +19,8 @@ from services.llm.prompt import Priority
 from services.llm.providers.port import Endpoint, Usage
 
 PACIFIC = ZoneInfo("America/Los_Angeles")
+# How many of its waiting calls a process offers at once.
+MOST_OFFERED = 16
 PRIORITIES: dict[Priority, int] = {"interactive": 0, "batch": 1, "warming": 2}
 
 

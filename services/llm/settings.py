@@ -46,7 +46,7 @@ class Settings(GrpcSettings):
     between_tokens_seconds: float = Field(default=20.0, gt=0)
     total_seconds: float = Field(default=120.0, gt=0, description="the longest a call may take, waiting included")
     valkey_url: str = Field(default="", description="the limits' Valkey; empty: this process alone uses the quota")
-    valkey_seconds: float = Field(default=0.25, gt=0, description="how long a command may take")
+    valkey_seconds: float = Field(default=0.5, gt=0, description="how long a command may take")
     instance: str = Field(
         default="", description="what this process replaces when it starts again; default: host name and port"
     )

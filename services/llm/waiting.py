@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from services.common import errors, logs
 from services.llm.catalogue import TierName
 from services.llm.quota import (
+    MOST_OFFERED,
     ComeLater,
     Grant,
     Limiter,
@@ -24,9 +25,8 @@ from services.llm.quota import (
 
 log = logs.get(__name__)
 
-# How many of this process's waiting calls are offered at once, and how often at least (the fleet counts a member
-# as absent, and passes its calls over, after 0.4 s).
-_OFFERED = 16
+# How often the waiting calls are offered at least: the fleet counts a member as absent, and passes its calls over,
+# after 0.4 s.
 _LONGEST_PAUSE = 0.1
 _TELL_EVERY = 1.0
 _TOLD = 256
@@ -54,11 +54,19 @@ class WaitingRoom:
         self._limiter = limiter
         self._waiting: dict[TierName, list[Waiter]] = {"junior": [], "senior": []}
         self._news = asyncio.Event()
+        self._left: set[asyncio.Task[None]] = set()
 
     async def enter(self, wish: Wish, deadline: float) -> Grant | Waiter | Outcome:
         """A grant or a waiter; `deadline` (loop time) is when the call must be on its way."""
         patience = deadline - asyncio.get_running_loop().time()
-        outcome = await self._limiter.acquire(wish, max(0.0, patience))
+        asking = asyncio.ensure_future(self._limiter.acquire(wish, max(0.0, patience)))
+        try:
+            outcome = await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            # The caller left while the limiter was being asked; what it answers is given back.
+            self._left.add(back := asyncio.create_task(self._give_back(wish, asking)))
+            back.add_done_callback(self._left.discard)
+            raise
         if not isinstance(outcome, Place):
             return outcome
         waiter = Waiter(wish, deadline, outcome, asyncio.get_running_loop().create_future())
@@ -81,6 +89,14 @@ class WaitingRoom:
                 await self._limiter.settle([Settlement(waiter.wish, grant.endpoint, "unsent")])
             else:
                 await self._limiter.leave(waiter.wish.tier, [waiter.wish])
+
+    async def _give_back(self, wish: Wish, asking: asyncio.Future[Outcome]) -> None:
+        with suppress(LimiterUnavailable):
+            outcome = await asking
+            if isinstance(outcome, Grant):
+                await self._limiter.settle([Settlement(wish, outcome.endpoint, "unsent")])
+            elif isinstance(outcome, Place):
+                await self._limiter.leave(wish.tier, [wish])
 
     @property
     def lengths(self) -> dict[TierName, int]:
@@ -107,7 +123,7 @@ class WaitingRoom:
                 if epoch != self._limiter.epoch:
                     epoch = self._limiter.epoch
                     await self._ask_anew(waiting)
-                polled = await self._limiter.poll(tier, [waiter.wish for waiter in waiting[:_OFFERED]])
+                polled = await self._limiter.poll(tier, [waiter.wish for waiter in waiting[:MOST_OFFERED]])
                 await self._hand_out(waiting, polled.granted)
                 pause = min(polled.again, _LONGEST_PAUSE)
                 if loop.time() - told >= _TELL_EVERY and waiting:

@@ -15,6 +15,7 @@ from services.common import logs
 from services.llm.catalogue import Catalogue, Limits, TierName
 from services.llm.providers.port import Endpoint
 from services.llm.quota import (
+    MOST_OFFERED,
     PRIORITIES,
     ComeLater,
     Grant,
@@ -81,7 +82,7 @@ class ValkeyLimiter:
         replay: Replay,
         endpoints: Callable[[], Sequence[Endpoint]],
         *,
-        timeout: float = 0.25,
+        timeout: float = 0.5,
         most_waiting: int = 10_000,
     ) -> None:
         self._url = url
@@ -151,7 +152,7 @@ class ValkeyLimiter:
             own = [str(numbers.setdefault(endpoint, len(numbers) + 1)) for endpoint in wish.endpoints]
             calls += (wish.entry, wish.tokens, wish.cost, _info(wish), int(wish.lost_after * 1000), ",".join(own))
         pools = [word for endpoint in numbers for word in self._pool(endpoint)]
-        reply = await self._run("poll", tier, len(numbers), *pools, *calls)
+        reply = await self._run("poll", tier, len(numbers), MOST_OFFERED, *pools, *calls)
         self.keys_version = reply[2]
         endpoints = list(numbers)
         granted = []

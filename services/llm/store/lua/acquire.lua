@@ -16,7 +16,7 @@ local EARLY, LATE = 1000, 3000
 
 if ARGV[15] == '1' then
   -- Retries of the whole fleet stay under a fifth of its calls (and a few).
-  local budget = tonumber(redis.call('HGET', prefix .. 'meta', 'retries') or 300)
+  local budget = tonumber(redis.call('HGET', prefix .. 'meta', 'retries') or 0)
   if budget < 100 then return {'budget'} end
   redis.call('HINCRBY', prefix .. 'meta', 'retries', -100)
 end
@@ -28,7 +28,6 @@ local function granted(index)
   take(pools[index], id, tokens, cost, ARGV[16], tonumber(ARGV[17]))
   if ARGV[15] ~= '1' then
     local budget = redis.call('HINCRBY', prefix .. 'meta', 'retries', 20)
-    if budget == 20 then redis.call('HINCRBY', prefix .. 'meta', 'retries', 300) end
     if budget > 1000 then redis.call('HSET', prefix .. 'meta', 'retries', 1000) end
   end
   return {'grant', index, now, keys_version, pools[index].day_calls or -1, pools[index].day_tokens or -1}
@@ -55,10 +54,11 @@ if first == math.huge then return {'never'} end
 local rate = rate_of(pools, tokens)
 local expected = first + ahead / rate
 
--- Those who were told to come at a time have that time kept for them, by the share of them that used to come.
+-- Who was told when to come is let in for the whole of its patience then, newcomers for a part only; and as many
+-- are told to come at a time as can be served then, given the share of them that use to come.
 local promises = prefix .. 'promises:' .. tier
 local own = promises .. ':' .. tenant
-local kept = tonumber(turn[3] or 0.5)
+local kept = tonumber(turn[3] or 0.8)
 local broken = redis.call('ZREMRANGEBYSCORE', promises, '-inf', now - LATE)
 for _ = 1, math.min(broken, 50) do kept = kept * 0.98 end
 local returning = redis.call('ZRANGEBYSCORE', own, now - LATE, now + EARLY, 'LIMIT', 0, 1)[1]
@@ -66,15 +66,12 @@ if returning then
   redis.call('ZREM', own, returning)
   redis.call('ZREM', promises, returning)
   kept = kept + (1 - kept) * 0.02
-else
-  local due = redis.call('ZCOUNT', promises, now, now + patience)
-  expected = expected + kept * due / rate
 end
 if returning or broken > 0 then redis.call('HSET', state, 'kept', kept) end
 
 if expected > (returning and patience or patience * NEWCOMERS) or length >= tonumber(ARGV[14]) then
   local come = math.max(tonumber(turn[2] or 0), now + first + math.max(0, ahead / rate - patience / 2))
-  come = math.max(come, now + 250) + math.max(kept, 0.2) / rate
+  come = math.max(come, now + 250) + math.max(kept, 0.25) / rate
   local name = redis.call('HINCRBY', prefix .. 'meta', 'sequence', 1)
   if come - now < 600000 then
     redis.call('ZADD', promises, come, name)
@@ -85,8 +82,8 @@ if expected > (returning and patience or patience * NEWCOMERS) or length >= tonu
   return {'full', math.ceil(come - now), math.ceil(math.min(expected, 1e12))}
 end
 
-local sequence = redis.call('HINCRBY', prefix .. 'meta', 'sequence', 1)
-local entry = string.format('%014d|%s|%s', sequence, member, id)
+local entry = string.format('%014d|%s|%s', now, member, id)
 redis.call('ZADD', queue, score, entry)
+redis.call('HSET', prefix .. 'polled:' .. tier, member, now)
 redis.call('HSET', rounds, account, paid)
 return {'queued', entry, score, ahead + 1, math.ceil(expected), keys_version}

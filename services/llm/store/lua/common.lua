@@ -10,6 +10,7 @@
 -- spend:<project> hash: slot of ten windows' 60th -> micro-dollars, total
 -- calls, open    call id -> what the ledger needs; call id -> when it counts as lost
 -- queue:<tier>   sorted set: waiting calls by priority and round; parked:<member> those of a silent member
+-- polled:<tier>  member -> when it last asked for its waiting calls
 -- seen, shares   member -> when it last came; the part of every limit that it may use without this server
 -- missing        member -> its share, for members that have not come back since this server restarted
 
@@ -184,7 +185,9 @@ local function wait_of(pool, tokens, cost, ahead)
       local leaves = redis.call('ZRANGE', prefix .. 'log:' .. pool.name, over - 1, over - 1, 'WITHSCORES')
       wait = math.max(wait, leaves[2] and tonumber(leaves[2]) + window - now + 1 or 50)
     end
-    wait = math.max(wait, pool.tat - now + (ahead - pool.burst + 1) * pool.interval)
+    local early = pool.tat - now + (ahead - pool.burst + 1) * pool.interval
+    -- Stored times are rounded; the window, not the pace, is what must be exact.
+    if early > 1 then wait = math.max(wait, early) end
   end
   if pool.tpm then
     local over = pool.tokens + tokens - pool.tpm
@@ -203,8 +206,14 @@ local function take(pool, id, tokens, cost, info, expires)
   pool.count = pool.count + 1
   pool.tokens = pool.tokens + tokens
   if pool.interval then pool.tat = pool.tat + pool.interval end
-  if pool.tpm and pool.tpm > 0 then pool.ttat = pool.ttat + tokens * window / (pool.tpm * PACE) end
-  redis.call('HSET', prefix .. 'pool:' .. pool.name, 'tokens', pool.tokens, 'tat', pool.tat, 'ttat', pool.ttat)
+  if pool.tpm and pool.tpm > 0 then
+    local each = window / (pool.tpm * PACE)
+    pool.ttat = pool.ttat + tokens * each
+    redis.call('HSET', prefix .. 'pool:' .. pool.name, 'tokens', pool.tokens, 'tat', pool.tat, 'ttat', pool.ttat,
+      'each', each)
+  else
+    redis.call('HSET', prefix .. 'pool:' .. pool.name, 'tokens', pool.tokens, 'tat', pool.tat)
+  end
   if pool.days then
     local day = prefix .. 'day:' .. pool.name
     for i = 1, #pool.days do

@@ -16,6 +16,8 @@ local function drop(gone)
   redis.call('HDEL', seen, gone)
   redis.call('HDEL', missing, gone)
   redis.call('DEL', prefix .. 'parked:junior:' .. gone, prefix .. 'parked:senior:' .. gone)
+  redis.call('HDEL', prefix .. 'polled:junior', gone)
+  redis.call('HDEL', prefix .. 'polled:senior', gone)
 end
 
 if what == 'leave' then
@@ -33,6 +35,7 @@ elseif what == 'join' then
     recovered = now
   end
   redis.call('HSET', prefix .. 'meta', 'spend_window', ARGV[12])
+  redis.call('HSETNX', prefix .. 'meta', 'retries', 300)
   local before = redis.call('HGET', instances, ARGV[13])
   if before and before ~= member then drop(before) end
   redis.call('HSET', instances, ARGV[13], member)

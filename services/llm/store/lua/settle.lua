@@ -13,6 +13,8 @@ local function each(index)
     if redis.call('ZREM', prefix .. 'log:' .. name, id) == 1 then
       redis.call('HDEL', sizes, id)
       redis.call('HINCRBY', pool, 'tokens', -tonumber(size or 0))
+      local each = redis.call('HGET', pool, 'each')
+      if each then redis.call('HINCRBYFLOAT', pool, 'ttat', -tonumber(size or 0) * tonumber(each)) end
     end
     local _, tokens, reserved, slot, at = call:match('^([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n')
     if slot ~= '' then book(project, slot, -tonumber(reserved)) end
@@ -30,6 +32,8 @@ local function each(index)
     if more ~= 0 then
       redis.call('HSET', sizes, id, prompt)
       redis.call('HINCRBY', pool, 'tokens', more)
+      local each = redis.call('HGET', pool, 'each')
+      if each then redis.call('HINCRBYFLOAT', pool, 'ttat', more * tonumber(each)) end
       local day = prefix .. 'day:' .. name
       if redis.call('HEXISTS', day, 't' .. midnights[2]) == 1 then
         redis.call('HINCRBY', day, 't' .. midnights[2], more)
