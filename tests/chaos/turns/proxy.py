@@ -50,7 +50,8 @@ class Proxy:
         assert task is not None
         self._connections.add(task)
         try:
-            with suppress(OSError):
+            # Cancelled by `listening` alone, and nobody waits for this task to hear of it.
+            with suppress(OSError, asyncio.CancelledError):
                 await self._connect(reader, writer)
         finally:
             self._connections.discard(task)

@@ -62,8 +62,7 @@ async def test_forty_waiters_at_three_processes_are_served_in_their_order(start:
             f"\n40 waiters: {overtakes(served)} overtakes, {took:.3f} s, {took / ideal:.2f} × the ideal {ideal:.3f} s"
         )
     assert all(len(served) == _WAITERS for served, _ in runs)
-    assert min(overtakes(served) for served, _ in runs) <= 1
-    # A noisy machine may disturb one of three.
+    # A noisy machine may disturb one of the three.
     assert sorted(overtakes(served) for served, _ in runs)[1] <= 1
 
 
