@@ -62,10 +62,8 @@ class Edge:
         if scope["type"] != "http":
             raise RuntimeError(f"only http is served here, not {scope['type']}")
         if scope["method"] == "HEAD":
-            scope = {
-                **scope,
-                "method": "GET",
-            }  # the same but for the body (RFC 9110 section 9.3.2), which uvicorn keeps back
+            # The same but for the body (RFC 9110 section 9.3.2), which uvicorn keeps back.
+            scope = {**scope, "method": "GET"}
         started = time.perf_counter()
         request_id, traceparent, fault = self._read_head(scope)
         call = context.bind(request_id, traceparent)
