@@ -124,7 +124,8 @@ class Pool:
         except _OUT_OF_ORDER as err:
             log.warning("PostgreSQL cannot serve", error=type(err).__name__, detail=str(err))
             raise unavailable() from None
-        except (OSError, TimeoutError) as err:
+        except (OSError, TimeoutError, asyncpg.InternalClientError) as err:
+            # The last one: the server has said good-bye while nobody was listening.
             log.warning("PostgreSQL cannot be reached", error=type(err).__name__, detail=str(err))
             raise unavailable() from None
 
@@ -142,10 +143,8 @@ class Pool:
             try:
                 await turn  # the slot is handed over: _taken does not change
             except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():
-                    self._pass_on()
-                else:
-                    self._waiting.remove(turn)
+                if not turn.cancelled():
+                    self._pass_on()  # it was handed over in the same moment
                 raise
         else:
             self._taken += 1
@@ -191,7 +190,7 @@ class Pool:
             try:
                 # Also tells the server to stop what it still does for the call that gave up.
                 await connection.close(timeout=1.0)
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
                 connection.terminate()
 
         task = asyncio.create_task(close())
