@@ -27,7 +27,7 @@ class Circuits:
     """`clock` in seconds. A circuit opens after `failures` in a row, for `seconds` and twice as long each time."""
 
     def __init__(
-        self, clock: Callable[[], float], *, failures: int = 5, seconds: float = 2.0, longest: float = 60.0
+        self, clock: Callable[[], float], *, failures: int = 3, seconds: float = 2.0, longest: float = 60.0
     ) -> None:
         self._clock = clock
         self._failures = failures

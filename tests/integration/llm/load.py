@@ -74,7 +74,7 @@ async def offer(
         address = random.choice(list(addresses()))
         if address not in channels:
             channels[address] = open_channel(address)
-        stub: llm_pb2_grpc.LlmServiceAsyncStub = llm_pb2_grpc.LlmServiceStub(channels[address])  # type: ignore[assignment]
+        stub: llm_pb2_grpc.LlmServiceAsyncStub = llm_pb2_grpc.LlmServiceStub(channels[address])
         who = tenant()
         request = llm_pb2.CompleteRequest(principal=principal(who), prompt=prompt(text()))
         began = time.monotonic()
