@@ -9,7 +9,7 @@ from focus.errors.v1.reason_pb2 import ErrorReason
 from services.cache.answers import Answers
 from services.cache.keys import Asked, Scope, key_of
 from services.cache.marks import ENTRY, FLOOR, MAX_PUBLIC, Marks
-from services.cache.popular import MAX_TEXT_BYTES, Popular, PopularQuestions
+from services.cache.popular import MAX_TEXT_CHARS, Popular, PopularQuestions
 from services.cache.requests import public_of
 from services.cache.storage import StoreUnavailable
 from services.cache.tokens import key_in
@@ -28,8 +28,10 @@ class Operations:
         self._secret = secret
 
     def learn(self, asked: Asked, request: pb.LookupRequest) -> None:
-        """Notes a question for warming, unless its text is somebody's own or long."""
-        if asked.scope is not Scope.TENANT or request.cache_control.no_store or len(asked.text) > MAX_TEXT_BYTES:
+        """Notes a question for warming, unless its text is somebody's own, long, or not all that is asked."""
+        if asked.scope is not Scope.TENANT or request.cache_control.no_store or asked.other:
+            return
+        if len(asked.text) + len(asked.system_instruction) > MAX_TEXT_CHARS:
             return
         popular = Popular(question=request.question, scope=pb.Scope.SCOPE_TENANT)
         # Who asked is nobody's business later.
