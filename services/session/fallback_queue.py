@@ -66,6 +66,13 @@ class FallbackQueue:
             self._pause()
             return left
 
+    async def holds(self, conversation_id: str, turn_id: str) -> bool:
+        """True while the turn has a place."""
+        return await self._call(
+            lambda: self._first.holds(conversation_id, turn_id),
+            lambda: self._second.holds(conversation_id, turn_id),
+        )
+
     async def wake(self, conversation_id: str, after: str) -> None:
         """Tells the first waiter, wherever it is, to look now."""
         await self._call(

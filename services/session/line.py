@@ -69,6 +69,9 @@ class Queue(Protocol):
     async def leave(self, conversation_id: str, turn_id: str) -> int:
         """Gives a place up; says how many still wait."""
 
+    async def holds(self, conversation_id: str, turn_id: str) -> bool:
+        """True while the turn has a place."""
+
     async def wake(self, conversation_id: str, after: str) -> None:
         """Tells the first waiter, wherever it is, to look now; `after` waits no more, if it is still there."""
 
@@ -189,6 +192,11 @@ class Line:
         except FocusError as err:
             log.info("a place in a queue was left to run out", reason=err.reason_name)
             return None
+
+    async def waits(self, conversation_id: str, turn_id: str) -> bool:
+        """True while the turn has a place in the queue, in whichever process."""
+        room = self._rooms.get(conversation_id)
+        return (room is not None and turn_id in room.places) or await self._queue.holds(conversation_id, turn_id)
 
     async def wake(self, conversation_id: str, after: str) -> None:
         """The turn `after` has freed the lease. Failing is no harm: the first waiter looks by itself soon."""

@@ -89,9 +89,14 @@ class TurnServicer(turn_pb2_grpc.TurnServiceServicer):
         await self._turns.abandon(principal, request.conversation_id, request.turn_id)
         return turn_pb2.AbandonTurnResponse()
 
+    async def CancelTurn(self, request: turn_pb2.CancelTurnRequest, context: Context) -> turn_pb2.CancelTurnResponse:
+        principal = messages.principal(request.principal)
+        turn = await self._turns.cancel(principal, request.conversation_id, request.turn_id)
+        return turn_pb2.CancelTurnResponse(turn=None if turn is None else messages.turn_message(turn))
+
     async def RenewHolder(self, request: turn_pb2.RenewHolderRequest, context: Context) -> turn_pb2.RenewHolderResponse:
-        await self._turns.renew(request.holder_id)
-        return turn_pb2.RenewHolderResponse()
+        cancelled = await self._turns.renew(request.holder_id, request.stopped_turn_ids)
+        return turn_pb2.RenewHolderResponse(cancelled_turn_ids=cancelled)
 
     async def ReleaseHolder(
         self, request: turn_pb2.ReleaseHolderRequest, context: Context

@@ -8,7 +8,7 @@ store is held.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -80,7 +80,9 @@ class TurnStore(Protocol):
     async def find(self, principal: Principal, conversation_id: str, turn_id: str) -> Turn | None: ...
     async def abandon(self, principal: Principal, conversation_id: str, turn_id: str) -> bool | None: ...
     async def calm(self, conversation_id: str, turn_id: str, mark: datetime) -> None: ...
-    async def renew(self, holder_id: str) -> None: ...
+    async def cancel(self, principal: Principal, conversation_id: str, turn_id: str) -> bool | None: ...
+    async def cancel_waiting(self, principal: Principal, conversation_id: str, turn_id: str) -> bool: ...
+    async def renew(self, holder_id: str, stopped: Sequence[str] = ()) -> Sequence[str]: ...
     async def release(self, holder_id: str) -> None: ...
     async def keep_key(self, turn_id: str) -> None: ...
 
@@ -215,9 +217,37 @@ class Turns:
         elif queued:
             await self._line.wake(conversation_id, turn_id)
 
-    async def renew(self, holder_id: str) -> None:
-        """A process says that it lives."""
-        await self._store.renew(identifiers.require_uuid("holder_id", holder_id))
+    async def cancel(self, principal: Principal, conversation_id: str, turn_id: str) -> Turn | None:
+        """Has a turn stopped where it runs; gives it if it has ended, None while it is being stopped.
+
+        Raises NotFound (TURN_NOT_FOUND): it neither runs, nor waits, nor is stored.
+        """
+        identifiers.require_uuid("turn_id", turn_id)
+        identifiers.split_conversation_id(conversation_id)
+        told = await self._store.cancel(principal, conversation_id, turn_id)
+        if told is None:
+            # Who holds the lease is known, who waits for it is not: then everybody is told.
+            if await self._line.waits(conversation_id, turn_id) and await self._store.cancel_waiting(
+                principal, conversation_id, turn_id
+            ):
+                return None
+            # From the queue to the lease, from there into the store: looked for in this order, none is missed.
+            told = await self._store.cancel(principal, conversation_id, turn_id)
+        if told:
+            return None
+        if told is False:
+            # Its holder is dead; even if it were to come back, it could not commit any more.
+            await self.abandon(principal, conversation_id, turn_id)
+        stored = await self._store.find(principal, conversation_id, turn_id)
+        if stored is None:
+            raise identifiers.no_turn()
+        return stored
+
+    async def renew(self, holder_id: str, stopped: Sequence[str] = ()) -> Sequence[str]:
+        """A process says that it lives, and which turns it has stopped; gives those that it is to stop."""
+        for turn_id in stopped:
+            identifiers.require_uuid("stopped_turn_ids", turn_id)
+        return await self._store.renew(identifiers.require_uuid("holder_id", holder_id), stopped)
 
     async def release(self, holder_id: str) -> None:
         """A process says that it ends."""

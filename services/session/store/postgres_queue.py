@@ -32,6 +32,9 @@ _ORDER = """
 SELECT turn_id FROM turn_queue WHERE conversation_id = $1 AND alive_until > clock_timestamp()
 ORDER BY arrived_us, turn_id
 """
+_HOLDS = """
+SELECT EXISTS (SELECT FROM turn_queue WHERE conversation_id = $1 AND turn_id = $2 AND alive_until > clock_timestamp())
+"""
 _LEAVE = "DELETE FROM turn_queue WHERE conversation_id = $1 AND (turn_id = $2 OR alive_until < clock_timestamp())"
 
 
@@ -71,6 +74,11 @@ class PostgresQueue:
         async with self._pool.connection() as connection:
             await connection.execute(_LEAVE, conversation, turn_id)
             return len(await connection.fetch(_ORDER, conversation))
+
+    async def holds(self, conversation_id: str, turn_id: str) -> bool:
+        """True while the turn has a place."""
+        _, conversation = split_conversation_id(conversation_id)
+        return bool(await self._pool.value(_HOLDS, conversation, turn_id))
 
     async def wake(self, conversation_id: str, after: str) -> None:
         """Nobody hears it: the first waiter looks often."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -25,6 +26,34 @@ UPDATE conversations SET queued_until = NULL WHERE id = $1 AND lease_turn = $2 A
 RENEW = """
 INSERT INTO holders (id, expires_at) VALUES ($1, clock_timestamp() + $2)
 ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at
+"""
+_BEAT = """
+INSERT INTO holders (id, expires_at) VALUES ($1, clock_timestamp() + $2)
+ON CONFLICT (id) DO UPDATE SET
+    expires_at = excluded.expires_at,
+    cancelled = CASE WHEN holders.cancelled && $3::uuid[]
+        THEN ARRAY(SELECT turn FROM unnest(holders.cancelled) turn WHERE turn <> ALL ($3)) ELSE holders.cancelled END
+RETURNING cancelled
+"""
+# Whether the holder lives: NULL, the turn has no lease.
+_CANCEL = """
+WITH lease AS (
+    SELECT lease_holder AS holder FROM conversations
+    WHERE id = $1 AND tenant_id = $2 AND person_id = $3 AND lease_turn = $4
+), told AS (
+    UPDATE holders SET cancelled = cancelled || $4::uuid
+    WHERE id = (SELECT holder FROM lease) AND $4 <> ALL (cancelled)
+)
+SELECT holder_lives(holder) FROM lease
+"""
+_CANCEL_WAITING = """
+WITH own AS (
+    SELECT FROM conversations WHERE id = $1 AND tenant_id = $2 AND person_id = $3
+), told AS (
+    UPDATE holders SET cancelled = cancelled || $4::uuid
+    WHERE EXISTS (SELECT FROM own) AND expires_at > clock_timestamp() AND $4 <> ALL (cancelled)
+)
+SELECT EXISTS (SELECT FROM own)
 """
 _RELEASE = "DELETE FROM holders WHERE id = $1"
 _KEEP_KEY = "UPDATE idempotency_keys SET waiting_until = clock_timestamp() + $2 WHERE attempt_id = $1"
@@ -202,9 +231,29 @@ class PostgresTurns:
         _, conversation = split_conversation_id(conversation_id)
         await self._pool.execute(_CALM, conversation, turn_id, mark)
 
-    async def renew(self, holder_id: str) -> None:
-        """Keeps the holder's leases alive from now on for the time to live, by PostgreSQL's clock."""
-        await self._pool.execute(RENEW, holder_id, self._rules.holder_ttl)
+    async def cancel(self, principal: Principal, conversation_id: str, turn_id: str) -> bool | None:
+        """Leaves word for the turn's holder to stop it.
+
+        Says whether that holder lives; None: the caller has no such turn that has a lease.
+        """
+        _, conversation = split_conversation_id(conversation_id)
+        args = (conversation, principal.tenant_id, principal.person_id, turn_id)
+        lives: bool | None = await self._pool.value(_CANCEL, *args)
+        return lives
+
+    async def cancel_waiting(self, principal: Principal, conversation_id: str, turn_id: str) -> bool:
+        """Leaves word for every holder; False: it is not the caller's conversation."""
+        _, conversation = split_conversation_id(conversation_id)
+        args = (conversation, principal.tenant_id, principal.person_id, turn_id)
+        return bool(await self._pool.value(_CANCEL_WAITING, *args))
+
+    async def renew(self, holder_id: str, stopped: Sequence[str] = ()) -> Sequence[str]:
+        """Keeps the holder's leases alive from now on for the time to live, by PostgreSQL's clock.
+
+        Forgets the word left about `stopped`, and gives what is left of it.
+        """
+        cancelled = await self._pool.value(_BEAT, holder_id, self._rules.holder_ttl, stopped)
+        return [str(turn) for turn in cancelled]
 
     async def release(self, holder_id: str) -> None:
         """Frees whatever the holder has."""

@@ -137,6 +137,11 @@ class ValkeyQueue:
         async with _answering():
             return int(await self._leave(keys=_keys(conversation_id), args=[self._ttl, turn_id]))
 
+    async def holds(self, conversation_id: str, turn_id: str) -> bool:
+        """True while the turn has a place."""
+        async with _answering():
+            return await self._client.zscore(_keys(conversation_id)[0], turn_id) is not None
+
     async def wake(self, conversation_id: str, after: str) -> None:
         """Tells the process of the first waiter but `after`, which waits no more."""
         async with _answering():

@@ -382,18 +382,20 @@ END $$
 """
 
 # An accent left out, in the text or in the query, is no difference; and where it is not left
-# out, both languages' stemmers see it. The owner is a word of the vector, so that one index
+# out, both languages' stemmers see it. (The Portuguese one takes "ação" and "ações" for two
+# words, therefore the plural is folded too.) The owner is a word of the vector, so that one index
 # answers "whose" and "what" together, whatever everybody else has written.
 _SEARCH = (
     r"""
-    CREATE FUNCTION fold_accents(p_text text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN regexp_replace(normalize(p_text, NFD), '[\u0300-\u036f]', '', 'g')
+    CREATE FUNCTION fold_words(p_text text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN regexp_replace(
+        regexp_replace(normalize(p_text, NFD), '[\u0300-\u036f]', '', 'g'), '[oa]es\M', 'ao', 'gi')
     """,
     """
     CREATE FUNCTION turn_vector(p_tenant uuid, p_person uuid, p_text text) RETURNS tsvector
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN to_tsvector('portuguese', p_text) || to_tsvector('english', p_text)
-        || to_tsvector('portuguese', fold_accents(p_text))
+        || to_tsvector('portuguese', fold_words(p_text))
         || array_to_tsvector(ARRAY['owner/' || p_tenant::text || '/' || p_person::text])
     """,
     # NULL where nothing is left to look for.
@@ -402,7 +404,7 @@ _SEARCH = (
     LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
     DECLARE
         words tsquery := websearch_to_tsquery('portuguese', p_text) || websearch_to_tsquery('english', p_text)
-            || websearch_to_tsquery('portuguese', fold_accents(p_text));
+            || websearch_to_tsquery('portuguese', fold_words(p_text));
     BEGIN
         IF numnode(words) = 0 THEN
             RETURN NULL;
@@ -422,6 +424,6 @@ def downgrade() -> None:
     op.execute("DROP TABLE shares, turn_queue, idempotency_keys, turns, conversations, holders")
     for name in (
         *("holder_lives", "claim_turn_key", "begin_turn", "abandon_turn", "begin_ask"),
-        *("turn_query", "turn_vector", "fold_accents"),
+        *("turn_query", "turn_vector", "fold_words"),
     ):
         op.execute(f"DROP FUNCTION {name}")
