@@ -12,7 +12,9 @@ import sys
 
 NAMES = {
     "ask": "questions over HTTP: cached, uncached, and turns of a conversation",
+    "turns": "the order and safety of turns: cost, statements, growth, forty waiters",
     "cache": "look-ups in the cache service, beside the bare parts",
+    "llm": "calls of the llm service beside their bare parts; streams; the quota's scripts",
 }
 
 

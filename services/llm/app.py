@@ -23,6 +23,7 @@ from services.llm.dispatch import Dispatcher
 from services.llm.failover import FleetLimiter
 from services.llm.memory import MemoryLimiter
 from services.llm.operations import Operations
+from services.llm.pressure import Pressure
 from services.llm.providers import gemini
 from services.llm.providers.credentials import Credentials
 from services.llm.quarantine import Quarantine
@@ -44,11 +45,14 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     """The service between start and ordered stop."""
     async with AsyncExitStack() as stack:
         current = Current(settings)
+        pressure = Pressure()
+        _begin(stack, pressure.run())
         provider = await stack.enter_async_context(
             gemini.opened(
                 settings.base_url,
                 settings.vertex_base_url,
                 current.is_vertex,
+                pressure,
                 connections=settings.connections,
             )
         )

@@ -16,9 +16,10 @@ import aiohttp
 from yarl import URL
 
 from focus.chat.v1.chat_pb2 import FinishReason
+from services.llm.pressure import Pressure
 from services.llm.prompt import Prompt
 from services.llm.providers import gemini_body, gemini_reply
-from services.llm.providers.port import Chunk, Endpoint, Overloaded, StreamBroken, Timeouts
+from services.llm.providers.port import Chunk, Endpoint, Overloaded, ProviderError, StreamBroken, Timeouts
 
 _JSON = {"content-type": "application/json"}
 _LARGEST_ERROR = 64 << 10
@@ -31,12 +32,18 @@ class Gemini:
     """
 
     def __init__(
-        self, session: aiohttp.ClientSession, base_url: str, vertex_base_url: str, is_vertex: Callable[[str], bool]
+        self,
+        session: aiohttp.ClientSession,
+        base_url: str,
+        vertex_base_url: str,
+        is_vertex: Callable[[str], bool],
+        pressure: Pressure,
     ) -> None:
         self._session = session
         self._base = base_url.rstrip("/")
         self._vertex_base = vertex_base_url
         self._is_vertex = is_vertex
+        self._pressure = pressure
         self._urls: dict[tuple[Endpoint, str], URL] = {}
 
     async def warm(self, connections: int) -> None:
@@ -61,18 +68,29 @@ class Gemini:
         patience = timeouts.first_token
         try:
             while last is None:
+                if patience is not timeouts.first_token and self._pressure.hold:
+                    await asyncio.sleep(self._pressure.hold)
                 raw = await _read(response, patience, ends)
-                for data in events.feed(raw) if raw else events.finish():
-                    chunk = gemini_reply.chunk(gemini_reply.decode(data))
-                    if chunk.finish_reason is not None or last is not None:
-                        last = _joined(last, chunk)
-                    else:
-                        yield chunk
+                gathered: Chunk | None = None
+                try:
+                    for data in events.feed(raw) if raw else events.finish():
+                        chunk = gemini_reply.chunk(gemini_reply.decode(data))
+                        gathered = chunk if gathered is None else _joined(gathered, chunk)
+                except ProviderError:
+                    # What came before it is the caller's all the same.
+                    if gathered is not None and gathered.finish_reason is None:
+                        yield gathered
+                    raise
+                if gathered is not None and gathered.finish_reason is not None:
+                    last = gathered
+                elif gathered is not None:
+                    yield gathered
                 if not raw and last is None:
                     raise StreamBroken("the provider's answer ended early")
                 patience = timeouts.between_tokens
             # What follows is read before the last chunk goes out, so that the connection can be used again.
-            await _drain(response)
+            for data in await _drain(response, events):
+                last = _joined(last, gemini_reply.chunk(gemini_reply.decode(data)))
             yield last
         finally:
             # A complete answer gives its connection back; anything else closes it, which stops the provider.
@@ -154,26 +172,26 @@ class Gemini:
         return url
 
 
-def _joined(last: Chunk | None, chunk: Chunk) -> Chunk:
-    """The stream's last chunk together with one that came after the finish reason."""
-    if last is None:
-        return chunk
+def _joined(first: Chunk, second: Chunk) -> Chunk:
+    """Two chunks that came in this order, as one."""
     return Chunk(
-        last.text + chunk.text,
-        [*last.tool_calls, *chunk.tool_calls],
-        last.finish_reason,
-        chunk.usage or last.usage,
+        first.text + second.text,
+        [*first.tool_calls, *second.tool_calls] if first.tool_calls or second.tool_calls else (),
+        first.finish_reason if first.finish_reason is not None else second.finish_reason,
+        second.usage or first.usage,
     )
 
 
-async def _drain(response: aiohttp.ClientResponse) -> None:
-    """Reads to the end, if that is near."""
+async def _drain(response: aiohttp.ClientResponse, events: gemini_reply.EventReader) -> list[bytes]:
+    """Reads to the end, if that is near; the events that still came."""
+    found: list[bytes] = []
     try:
         async with asyncio.timeout(0.25):
             while not response.content.at_eof():
-                await response.content.readany()
-    except (TimeoutError, aiohttp.ClientError):
-        return
+                found += events.feed(await response.content.readany())
+    except (TimeoutError, aiohttp.ClientError, StreamBroken):
+        return []
+    return found
 
 
 async def _read(response: aiohttp.ClientResponse, patience: float, ends: float) -> bytes:
@@ -200,6 +218,7 @@ async def opened(
     base_url: str,
     vertex_base_url: str,
     is_vertex: Callable[[str], bool],
+    pressure: Pressure,
     *,
     connections: int,
 ) -> AsyncIterator[Gemini]:
@@ -212,4 +231,4 @@ async def opened(
         cookie_jar=aiohttp.DummyCookieJar(),
     )
     async with session:
-        yield Gemini(session, base_url, vertex_base_url, is_vertex)
+        yield Gemini(session, base_url, vertex_base_url, is_vertex, pressure)
