@@ -23,7 +23,8 @@ class Admission:
         `no_store` is the request's wish, `flagged` the model's own word that the answer
         depends on the time.
         """
-        if answer.finish_reason != FinishReason.FINISH_REASON_STOP or not answer.text.strip():
+        # One that wants tools called is a question back.
+        if answer.finish_reason != FinishReason.FINISH_REASON_STOP or not answer.text.strip() or answer.tool_calls:
             return NotStored.NOT_STORED_INCOMPLETE
         if no_store:
             return NotStored.NOT_STORED_REQUESTED

@@ -7,12 +7,11 @@ so that one's answer answers the other.
 
 from __future__ import annotations
 
-import re
 import unicodedata
 
 # A question mark that opens a question in Spanish comes with one that closes it.
 _OPENING = "¿¡"
-_CLOSING = re.compile(r"[\s.?!…;:,。？！।؟]+\Z")
+_CLOSING = " .?!…;:,。？！।؟"
 
 
 def canonical(text: str) -> str:
@@ -24,5 +23,5 @@ def canonical(text: str) -> str:
     folded = unicodedata.normalize("NFKC", text).casefold()
     # Case folding can undo the composition (ΐ, İ): NFKC_Casefold, Unicode 3.13, D147, normalises again.
     folded = " ".join(unicodedata.normalize("NFKC", folded).split())
-    stripped = _CLOSING.sub("", folded).lstrip(_OPENING).strip()
+    stripped = folded.rstrip(_CLOSING).lstrip(_OPENING).strip()
     return stripped or folded

@@ -12,6 +12,7 @@ from services.cache.storage import (
     EVENTS_MS,
     LEASE_MS,
     MAX_EVENTS,
+    MAX_EVENTS_BYTES,
     Found,
     Holding,
     Reading,
@@ -24,6 +25,7 @@ from services.cache.storage import (
 
 # What a line costs beside its bytes, about.
 _OVERHEAD = 400
+_COPY_OVERHEAD = 300
 
 
 @dataclass(slots=True)
@@ -62,6 +64,9 @@ class LocalStore:
         self._bytes = 0
         self._sizes: dict[bytes, int] = {}
         self._lines: OrderedDict[bytes, _Line] = OrderedDict()
+        # What another store gave: value, stored at, life, cost. Most is never looked up here, so
+        # that it must cost little; the collector does not visit tuples of plain values.
+        self._copies: OrderedDict[bytes, tuple[bytes, int, int, int]] = OrderedDict()
 
     async def lookup(self, key: bytes, wish: Wish) -> Found:
         now = self._now()
@@ -108,7 +113,9 @@ class LocalStore:
         if not line.followed:
             return Renewed(Holding.HELD)
         events = line.events.setdefault(one.holder, [])
-        if len(events) == one.first and len(events) + len(one.events) <= MAX_EVENTS:
+        size = sum(map(len, events)) + sum(map(len, one.events))
+        fits = len(events) + len(one.events) <= MAX_EVENTS and size <= MAX_EVENTS_BYTES
+        if len(events) == one.first and fits:
             events.extend(one.events)
         self._weigh(one.key, line)
         return Renewed(Holding.FOLLOWED, len(events))
@@ -135,15 +142,17 @@ class LocalStore:
         self._weigh(key, line)
 
     async def confirm(self, key: bytes) -> bool:
-        line = self._lines.get(key)
-        if line is None or not line.value:
+        line = self._line(key)
+        if not line.value:
+            self._weigh(key, line)
             return False
         line.confirmations += 1
         return True
 
     async def evict(self, key: bytes) -> bool:
-        line = self._lines.get(key)
-        if line is None or not line.value:
+        line = self._line(key)
+        if not line.value:
+            self._weigh(key, line)
             return False
         line.value, line.writer, line.fingerprint = b"", b"", b""
         self._weigh(key, line)
@@ -166,14 +175,14 @@ class LocalStore:
 
     def remember(self, key: bytes, found: Found) -> None:
         """Keeps what another store gave, for as long as it would have lived there."""
-        line = self._lines.get(key)
-        if line is not None and line.value == found.value:
-            return
-        line = self._line(key)
-        line.value, line.stored, line.life, line.cost = found.value, self._now() - found.age, found.life, found.cost
-        line.hits = line.confirmations = 0
-        line.fingerprint = line.writer = b""
-        self._weigh(key, line)
+        copy = self._copies.get(key)
+        if copy is not None:
+            if copy[0] == found.value:
+                return
+            self._forget(key)
+        self._copies[key] = (found.value, self._now() - found.age, found.life, found.cost)
+        self._bytes += _COPY_OVERHEAD + len(found.value)
+        self._shrink()
 
     def _state(self, line: _Line, now: int, max_age: int | None) -> tuple[State, int, int]:
         if not line.value:
@@ -195,7 +204,18 @@ class LocalStore:
             line = self._lines[key] = _Line()
         else:
             self._lines.move_to_end(key)
+        copy = self._copies.get(key)
+        if copy is not None:
+            self._forget(key)
+            line.value, line.stored, line.life, line.cost = copy
+            line.hits = line.confirmations = 0
+            line.fingerprint = line.writer = b""
         return line
+
+    def _forget(self, key: bytes) -> None:
+        copy = self._copies.pop(key, None)
+        if copy is not None:
+            self._bytes -= _COPY_OVERHEAD + len(copy[0])
 
     def _free(self, line: _Line) -> None:
         line.holder, line.until, line.followed, line.ended = b"", 0, False, self._now()
@@ -211,8 +231,14 @@ class LocalStore:
         size = line.size()
         self._bytes += size - self._sizes.get(key, 0)
         self._sizes[key] = size
+        self._shrink()
+
+    def _shrink(self) -> None:
         while self._bytes > self._max_bytes:
-            self._drop(next(iter(self._lines)))
+            if self._copies:
+                self._forget(next(iter(self._copies)))
+            else:
+                self._drop(next(iter(self._lines)))
 
     def _drop(self, key: bytes) -> None:
         self._lines.pop(key, None)

@@ -5,6 +5,7 @@ One hash per question:
     v  value             a  stored at          d  time that generating took
     n  hits              c  confirmations      g  fingerprint of the answer
     w  who stored v      h  holder of the lease   u  leased until   f  the holder is followed
+    z  bytes of its events
 
 and, only while a fill is followed, one list of its events. Times are milliseconds of the
 server's clock. Nothing of it is read or written anywhere else.
@@ -13,7 +14,7 @@ server's clock. Nothing of it is read or written anywhere else.
 from __future__ import annotations
 
 from services.cache.freshness import HITS_WORTH_A_LIFE, Freshness
-from services.cache.storage import EVENTS_MS, LEASE_MS, MAX_EVENTS
+from services.cache.storage import EVENTS_MS, LEASE_MS, MAX_EVENTS, MAX_EVENTS_BYTES
 from services.cache.valkey.client import Script
 
 _NOW = """
@@ -37,7 +38,8 @@ class Scripts:
         constants = f"""
 local BASE, LONGEST = {policy.base}, {policy.longest}
 local SWR, KEEP = {policy.stale_while_revalidate}, {policy.kept(0)}
-local LEASE, LEASED, EVENTS, MAX_EVENTS = {LEASE_MS}, {_LEASED_MS}, {EVENTS_MS}, {MAX_EVENTS}
+local LEASE, LEASED, EVENTS = {LEASE_MS}, {_LEASED_MS}, {EVENTS_MS}
+local MAX_EVENTS, MAX_BYTES = {MAX_EVENTS}, {MAX_EVENTS_BYTES}
 local function life(n, c)
   return math.min(LONGEST, BASE + math.floor(BASE * n / {HITS_WORTH_A_LIFE}) + BASE * c)
 end
@@ -95,7 +97,7 @@ if wanted > 0 then
     end
   end
   if granted == 1 then
-    redis.call('HSET', KEYS[1], 'h', ARGV[1], 'u', now + LEASE, 'f', '0')
+    redis.call('HSET', KEYS[1], 'h', ARGV[1], 'u', now + LEASE, 'f', '0', 'z', 0)
     if not r[1] then redis.call('PEXPIRE', KEYS[1], LEASED) end
   end
 end
@@ -110,21 +112,24 @@ if r[4] and r[4] == ARGV[4] and ARGV[4] ~= '' then
   n, c = tonumber(r[2]), math.min(tonumber(r[3]) + 1, 100)
 end
 redis.call('HSET', KEYS[1], 'v', ARGV[2], 'a', now, 'd', ARGV[3], 'n', n, 'c', c, 'g', ARGV[4], 'w', ARGV[1])
-if ARGV[1] ~= '' and r[1] == ARGV[1] then redis.call('HDEL', KEYS[1], 'h', 'u', 'f') end
+if ARGV[1] ~= '' and r[1] == ARGV[1] then redis.call('HDEL', KEYS[1], 'h', 'u', 'f', 'z') end
 redis.call('PEXPIRE', KEYS[1], life(n, c) + KEEP)
 return 1
 """
 
 # KEYS: hash, events. ARGV: holder, index of the first event, events. Answers {holding, events there}.
 _RENEW = """
-local r = redis.call('HMGET', KEYS[1], 'h', 'f', 'a')
+local r = redis.call('HMGET', KEYS[1], 'h', 'f', 'a', 'z')
 if r[1] ~= ARGV[1] then return {0, 0} end
 redis.call('HSET', KEYS[1], 'u', now + LEASE)
 if not r[3] then redis.call('PEXPIRE', KEYS[1], LEASED) end
 if r[2] ~= '1' then return {1, 0} end
 local have = redis.call('LLEN', KEYS[2])
-if #ARGV > 2 and tonumber(ARGV[2]) == have and have + #ARGV - 2 <= MAX_EVENTS then
+local size = tonumber(r[4] or 0)
+for i = 3, #ARGV do size = size + #ARGV[i] end
+if #ARGV > 2 and tonumber(ARGV[2]) == have and have + #ARGV - 2 <= MAX_EVENTS and size <= MAX_BYTES then
   have = redis.call('RPUSH', KEYS[2], unpack(ARGV, 3))
+  redis.call('HSET', KEYS[1], 'z', size)
   redis.call('PEXPIRE', KEYS[2], EVENTS)
 end
 return {2, have}
@@ -150,7 +155,7 @@ if ARGV[2] ~= '' and r[2] == '1' then
   redis.call('RPUSH', KEYS[2], ARGV[2])
   redis.call('PEXPIRE', KEYS[2], EVENTS)
 end
-redis.call('HDEL', KEYS[1], 'h', 'u', 'f')
+redis.call('HDEL', KEYS[1], 'h', 'u', 'f', 'z')
 if r[3] and tonumber(ARGV[3]) > 0 then redis.call('HSET', KEYS[1], 'h', '', 'u', now + ARGV[3]) end
 return 1
 """

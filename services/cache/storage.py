@@ -19,7 +19,9 @@ RENEW_EVERY_MS = 450
 REFRESH_PAUSE_MS = 30_000
 # How long what was published can still be read after its last event.
 EVENTS_MS = 60_000
+# Of one fill. What is beyond is not taken: its followers wait for the end.
 MAX_EVENTS = 8192
+MAX_EVENTS_BYTES = 2 << 20
 
 
 class StoreUnavailable(Exception):

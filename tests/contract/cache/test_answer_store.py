@@ -58,7 +58,7 @@ async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
         async def forward(milliseconds: int) -> None:
             now[0] += milliseconds / 1000
 
-        yield Subject(LocalStore(POLICY, 1 << 20, lambda: now[0]), forward)
+        yield Subject(LocalStore(POLICY, 8 << 20, lambda: now[0]), forward)
         return
     server: Valkey | Cluster = request.getfixturevalue(
         {"valkey": "valkey_cache", "cluster": "valkey_cluster"}[request.param]
@@ -165,6 +165,17 @@ async def test_events_beyond_the_limit_are_not_taken(subject: Subject) -> None:
         await subject.store.renew([Renewal(KEY, ANN, start, [b"x"] * 2048)])
     renewed = (await subject.store.renew([Renewal(KEY, ANN, MAX_EVENTS, [b"x"])]))[0]
     assert (renewed.holding, renewed.have) == (Holding.FOLLOWED, MAX_EVENTS)
+
+
+async def test_events_beyond_two_mebibytes_are_not_taken(subject: Subject) -> None:
+    await subject.store.lookup(KEY, filling())
+    await subject.store.lookup(KEY, filling(BOB))
+    event, have = b"x" * 300_000, 0
+    for _ in range(10):
+        have = (await subject.store.renew([Renewal(KEY, ANN, have, [event])]))[0].have
+    assert have == 6
+    await subject.store.put(KEY, ANN, Value(b"value"))
+    assert (await subject.store.read(KEY, ANN, 6)).value == b"value"
 
 
 async def test_a_put_ends_the_fill_and_its_followers_see_the_value(subject: Subject) -> None:

@@ -49,6 +49,12 @@ def test_punctuation_alone_is_kept(text: str) -> None:
     assert canonical(text)
 
 
+def test_a_long_run_of_punctuation_takes_no_long_time() -> None:
+    """With a regular expression for the end this took time by the square of its length: minutes."""
+    text = "!" * 250_000 + "a"
+    assert canonical(text) == text
+
+
 @given(st.text())
 def test_the_canonical_form_of_a_canonical_form_is_itself(text: str) -> None:
     assert canonical(canonical(text)) == canonical(text)

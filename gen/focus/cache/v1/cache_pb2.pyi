@@ -614,8 +614,8 @@ class RenewResponse(_message.Message):
         HAVE_FIELD_NUMBER: _builtins.int
         state: Global___LeaseState.ValueType
         have: _builtins.int
-        """How many of the fill's events are published. An event beyond the 8,192nd is not taken:
-        the followers then wait for the end.
+        """How many of the fill's events are published; a call takes at most 2,000 of each renewal.
+        Beyond 8,192 events or 2 MiB none are taken: the followers then wait for the end.
         """
         def __init__(
             self,
