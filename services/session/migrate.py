@@ -38,16 +38,17 @@ _LOCK = 4_173_908_266_511
 LOCK_SECONDS = 5.0
 
 
-def _config(output: io.StringIO) -> Config:
-    config = Config(output_buffer=output)
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    config.set_main_option("path_separator", "os")
-    return config
+def config(output: io.StringIO | None = None) -> Config:
+    """Where the revisions are; SQL goes to `output`."""
+    chosen = Config(output_buffer=output or io.StringIO())
+    chosen.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    chosen.set_main_option("path_separator", "os")
+    return chosen
 
 
 def head() -> str:
     """The newest revision in this source."""
-    revision = ScriptDirectory.from_config(_config(io.StringIO())).get_current_head()
+    revision = ScriptDirectory.from_config(config()).get_current_head()
     assert revision is not None
     return revision
 
@@ -55,7 +56,7 @@ def head() -> str:
 def script(current: str | None, target: str) -> str:
     """The SQL that leads from a revision (None: an empty database) to another."""
     output = io.StringIO()
-    command.upgrade(_config(output), f"{current}:{target}" if current else target, sql=True)
+    command.upgrade(config(output), f"{current}:{target}" if current else target, sql=True)
     return output.getvalue()
 
 
