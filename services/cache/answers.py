@@ -266,10 +266,13 @@ class Answers:
         return Hit(entry, found.state is State.STALE, entry_token(self._secret(), tenant, key))
 
     def _counted(self, hit: Hit) -> Hit:
-        kind = "stale" if hit.stale else "hit"
-        stats.LOOKUPS.labels(kind).inc()
-        stats.SAVED.labels(kind).inc(hit.entry.answer.cost_microusd)
-        stats.HIT_AGE.observe(max(0.0, self._clock() - hit.entry.stored_at_ms / 1000))
+        cost = hit.entry.answer.cost_microusd
+        if hit.stale:
+            stats.STALE_HITS.inc()
+            stats.STALE_HITS_SAVED.inc(cost)
+        else:
+            stats.HITS.inc()
+            stats.HITS_SAVED.inc(cost)
         return hit
 
     async def _remove(self, key: bytes) -> None:

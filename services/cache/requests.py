@@ -15,12 +15,15 @@ MAX_TAG_BYTES = 64
 # No answer is older; larger ages would overflow the store's arithmetic.
 _MAX_AGE_SECONDS = 10 * 86_400
 
+_AUTO = Mode.MODE_AUTO
+_PERSON = Scope.SCOPE_PERSON
+
 
 def asked_of(principal: Principal, question: Question, scope: Scope.ValueType, max_bytes: int) -> Asked:
     """Raises InvalidRequest."""
     if not principal.tenant_id:
         raise InvalidRequest("principal.tenant_id is missing; every question belongs to a tenant.")
-    person = scope == Scope.SCOPE_PERSON
+    person = scope == _PERSON
     return _asked(principal, question, KeyScope.PERSON if person else KeyScope.TENANT, max_bytes)
 
 
@@ -44,7 +47,7 @@ def _asked(principal: Principal, question: Question, scope: KeyScope, max_bytes:
         principal.person_id,
         scope,
         text,
-        question.mode or Mode.MODE_AUTO,
+        question.mode or _AUTO,
         system,
         question.max_output_tokens,
         question.temperature if question.HasField("temperature") else None,

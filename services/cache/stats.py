@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge
 
 # result: hit, stale, following, miss, bypass (no-cache), time_dependent
 LOOKUPS = Counter("focus_cache_lookups", "Look-ups by what they found.", ["result"])
@@ -12,6 +12,9 @@ SAVED = Counter(
     "What answers that were not paid for again had cost, in millionths of a US dollar.",
     ["kind"],
 )
+# Found once: a child costs several times its increment to look up.
+HITS, STALE_HITS = LOOKUPS.labels("hit"), LOOKUPS.labels("stale")
+HITS_SAVED, STALE_HITS_SAVED = SAVED.labels("hit"), SAVED.labels("stale")
 UNREADABLE = Counter("focus_cache_unreadable", "Values that could not be used, by the reason.", ["why"])
 PURGED = Counter("focus_cache_purged", "Values found that a purge had marked.")
 KEPT = Counter("focus_cache_kept", "Answers stored, by how they came about.", ["origin"])
@@ -24,6 +27,3 @@ FOLLOWERS = Gauge("focus_cache_followers", "Followers of fills being served.")
 FLIGHTS = Gauge("focus_cache_flights", "Fills that somebody here follows.")
 TAKEOVERS = Counter("focus_cache_takeovers", "Fills begun anew because their filler was gone.")
 REFRESHES = Counter("focus_cache_refresh_leases", "Refreshes handed out.")
-HIT_AGE = Histogram(
-    "focus_cache_hit_age_seconds", "Age of the answers given.", buckets=(60, 600, 3600, 14_400, 43_200, 86_400, 172_800)
-)

@@ -54,6 +54,7 @@ class Wire(asyncio.Protocol):
         self._transport: asyncio.WriteTransport | None = None
         # When each reply was due, and who waits for it; None: nobody does any more.
         self._pending: deque[tuple[float, asyncio.Future[Any] | None]] = deque()
+        self._unsent: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
         self._heard = self._loop.time()
         self.blocked = False
@@ -72,16 +73,27 @@ class Wire(asyncio.Protocol):
             return future
         due = self._loop.time() + self._budget
         self._pending.append((due, future))
-        self._transport.write(_packed(arguments))
+        self._write(arguments)
         if self._timer is None:
             self._timer = self._loop.call_at(due, self._look, False)
         return future
+
+    def _write(self, arguments: tuple[Argument, ...]) -> None:
+        # A system call costs more than the command: all of one turn of the loop go out together.
+        if not self._unsent:
+            self._loop.call_soon(self._flush)
+        self._unsent.append(_packed(arguments))
+
+    def _flush(self) -> None:
+        if self._transport is not None:
+            self._transport.write(b"".join(self._unsent))
+        self._unsent.clear()
 
     def probe(self) -> None:
         """Asks for a sign of life that nobody waits for."""
         if self._transport is not None:
             self._pending.append((self._loop.time(), None))
-            self._transport.write(_packed(("PING",)))
+            self._write(("PING",))
 
     def silent_seconds(self) -> float:
         """For how long replies have been due without a byte from the server."""
