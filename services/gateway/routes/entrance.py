@@ -8,6 +8,7 @@ from typing import Protocol
 from starlette.requests import Request
 
 from services.common import context
+from services.common.errors import Unauthenticated
 from services.gateway.bodies import Bodies
 from services.gateway.tokens import Principal
 
@@ -27,7 +28,10 @@ class Entrance:
 
     async def principal(self, request: Request) -> Principal:
         """Raises Unauthenticated, or Unavailable where an API key cannot be checked."""
-        principal = await self.authenticator.authenticate(request.headers.get("authorization"))
+        credentials = request.headers.getlist("authorization")
+        if len(credentials) > 1:
+            raise Unauthenticated("Send one Authorization header: of several nobody knows which one counts.")
+        principal = await self.authenticator.authenticate(credentials[0] if credentials else None)
         call = context.current()
         if call is not None:
             call.tenant_id = principal.tenant_id

@@ -113,6 +113,12 @@ async def test_what_follows_a_request_to_upgrade_is_not_taken_for_a_request(reac
     assert re.findall(rb"HTTP/1.1 [0-9]+", answer) == [b"HTTP/1.1 400"]
 
 
+async def test_of_two_credentials_none_counts(reached: Reached) -> None:
+    lines = ["Host: a", "Content-Type: application/json", f"Content-Length: {len(ASK)}"]
+    lines += [f"Authorization: {headers['Authorization']}" for headers in (reached.ada, reached.bob)]
+    assert b'"credentials_invalid"' in await exchange(reached.port, head(*lines) + ASK)
+
+
 async def test_a_trailer_is_no_header(reached: Reached) -> None:
     sent = head("Host: a", "Content-Type: application/json", "Transfer-Encoding: chunked")
     sent += b"%x\r\n%s\r\n0\r\n" % (len(ASK), ASK)
