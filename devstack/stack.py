@@ -116,10 +116,12 @@ class Stack:
 
     def _start(self) -> None:
         plan, home = self.plan, self.home
+        # The folder first: a second start by mistake is told so, and not that its port is in use. But
+        # where there is no folder yet, a port in use leaves none behind.
+        lock = self._lock() if home.folder.exists() else None
         first_port = self._reserve(plan.port)
-        home.prepare_folder()
-        lock = home.lock()
-        self._exit.callback(os.close, lock)
+        if lock is None:
+            lock = self._lock()
         if plan.reset:
             home.reset()
         home.prepare()
@@ -182,6 +184,12 @@ class Stack:
         for role, replicas in self.services.items():
             parts += [Part(one.process.name, one.start, needs[role]) for one in replicas]
         return parts
+
+    def _lock(self) -> int:
+        self.home.prepare_folder()
+        lock = self.home.lock()
+        self._exit.callback(os.close, lock)
+        return lock
 
     def _reserve(self, number: int) -> Port:
         try:

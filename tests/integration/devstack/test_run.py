@@ -110,8 +110,9 @@ def test_a_day_with_it(run: Run, tmp_path: Path) -> None:
     with httpx2.Client(base_url=saved["FOCUS_URL"], headers=bearer, trust_env=False, timeout=60) as client:
         kept = client.post("/v1/conversations", json={"title": "Kept"}).json()["conversation_id"]
 
-    second = Run(run.home, run.port + 1)
-    assert re.fullmatch(rf"A stack runs already on \S+ \(process {run.process.pid}\): .*\n", second.start())
+    for port in (run.port, run.port + 1):
+        second = Run(run.home, port)
+        assert re.fullmatch(rf"A stack runs already on \S+ \(process {run.process.pid}\): .*\n", second.start())
     other = Run(tmp_path / "other", run.port)
     assert re.fullmatch(rf"Port {run.port} is in use: .* FOCUS_PORT={run.port + 1}\n", other.start())
     assert (second.process.returncode, other.process.returncode) == (1, 1)
