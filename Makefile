@@ -75,5 +75,6 @@ web-check: ## Tests web/ and compares the gateway's assets with what it builds.
 	@test -z "$$(git status --porcelain -- services/gateway/assets)" || { echo "services/gateway/assets has files that are not committed"; exit 1; }
 
 clean: ## Removes the virtual environment, caches and the data of `make run`.
+	@if [ -L .focus/postgres ]; then rm -rf "$$(readlink -f .focus/postgres)"; fi # elsewhere if root's folder is closed
 	@rm -rf .venv .focus build .mypy_cache .ruff_cache .pytest_cache .hypothesis web/node_modules
 	@find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
