@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Sequence
 
 from bench.measure import percentile
+from bench.queues import overtakes
 from devstack.process import wait_until_ready
 from devstack.valkey import Valkey
 from tests.chaos.turns.cluster import Cluster
@@ -18,11 +18,6 @@ _HOLD_SECONDS = 0.005
 _WAITERS = 40
 # The promise is 3 s; the rest is for a machine that has other things to do.
 _REPLACED_SECONDS = 6.0
-
-
-def overtakes(served: Sequence[int]) -> int:
-    """How many went before somebody who had come earlier; `served` holds arrivals in the order of service."""
-    return sum(any(earlier < one for earlier in served[place + 1 :]) for place, one in enumerate(served))
 
 
 async def _queue_up(cluster: Cluster, waiters: int, *, apart: float = 0.0) -> tuple[list[int], float]:
