@@ -13,7 +13,7 @@ from typing import Protocol
 
 from focus.chat.v1.chat_pb2 import FinishReason, Mode
 from services.common import errors, logs
-from services.llm import confidence
+from services.llm import confidence, measures
 from services.llm.answers import Answer, Bill, Delta, Escalated, Event, Waiting
 from services.llm.catalogue import TierName
 from services.llm.prompt import Asker, Prompt, ToolCall
@@ -119,6 +119,7 @@ class Cascade:
                 yield event
 
     async def _senior_after(self, sure: float, prompt: Prompt, asker: Asker, bill: Bill) -> AsyncGenerator[Event, None]:
+        measures.ESCALATIONS.inc()
         yield Escalated(sure, self._policy.threshold, self._models.preferred("senior"))
         shown = False
         try:

@@ -70,6 +70,7 @@ class _Try:
     wish: Wish | None = None
     endpoint: Endpoint | None = None
     key: Key | None = None
+    entered_at: float = 0.0
     sent_at: float = 0.0
     usage: Usage | None = None
     over: bool = True
@@ -193,7 +194,7 @@ class Dispatcher:
         if not endpoints:
             raise failures.nobody_can(attempt.tier)
         estimated = Usage(tokens, 0, self._estimator.output_tokens(model, prompt))
-        now = asyncio.get_running_loop().time()
+        attempt.entered_at = now = asyncio.get_running_loop().time()
         remaining = asker.deadline - now
         if remaining <= 0:
             raise failures.too_late()
@@ -241,6 +242,7 @@ class Dispatcher:
         attempt.endpoint, attempt.key, attempt.usage = grant.endpoint, key, None
         attempt.attempts += 1
         attempt.sent_at = loop.time()
+        measures.WAIT_SECONDS.labels(attempt.tier).observe(attempt.sent_at - attempt.entered_at)
         attempt.over = False
         if attempt.attempts > 1:
             measures.RETRIES.labels(grant.endpoint.model).inc()

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from services.common import logs
-from services.llm import memory
+from services.llm import measures, memory
 from services.llm.catalogue import Catalogue, Limits, TierName
 from services.llm.memory import MemoryLimiter
 from services.llm.providers.port import Endpoint
@@ -132,6 +132,7 @@ class FleetLimiter:
                     log.info("the quota's store is back", seconds=round(self._time() - self._lost_at, 1))
                     self._local = None
                     self._switches += 1
+                    measures.LOCAL.set(0)
                 if self._unsettled:
                     batch = self._unsettled[:200]
                     await self.store.settle(batch)
@@ -159,6 +160,7 @@ class FleetLimiter:
         if self._local is not None:
             return
         self._lost_at = self._time()
+        measures.LOCAL.set(1)
         self._switches += 1
         log.warning(
             "the quota's store is lost, living on this process's share",

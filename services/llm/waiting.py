@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from services.common import errors, logs
+from services.llm import measures
 from services.llm.catalogue import TierName
 from services.llm.quota import (
     MOST_OFFERED,
@@ -29,6 +30,7 @@ log = logs.get(__name__)
 # after 0.4 s.
 _LONGEST_PAUSE = 0.1
 _TELL_EVERY = 1.0
+_SWEEP_EVERY = 0.2
 _TOLD = 256
 
 
@@ -112,10 +114,11 @@ class WaitingRoom:
     async def _run(self, tier: TierName) -> None:
         loop = asyncio.get_running_loop()
         waiting = self._waiting[tier]
-        told = 0.0
+        told = swept = 0.0
         epoch = self._limiter.epoch
         while True:
             if not waiting:
+                measures.WAITING.labels(tier).set(0)
                 self._news.clear()
                 await self._news.wait()
                 continue
@@ -131,7 +134,10 @@ class WaitingRoom:
                     await self._tell(tier, waiting)
             except LimiterUnavailable:
                 pause = 0.05
-            self._give_up(waiting)
+            if loop.time() - swept >= _SWEEP_EVERY:
+                swept = loop.time()
+                self._give_up(waiting)
+                measures.WAITING.labels(tier).set(len(waiting))
             if waiting:
                 await asyncio.sleep(pause)
 

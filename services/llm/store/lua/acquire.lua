@@ -71,7 +71,7 @@ if returning or broken > 0 then redis.call('HSET', state, 'kept', kept) end
 
 if expected > (returning and patience or patience * NEWCOMERS) or length >= tonumber(ARGV[14]) then
   local come = math.max(tonumber(turn[2] or 0), now + first + math.max(0, ahead / rate - patience / 2))
-  come = math.max(come, now + 250) + math.max(kept, 0.25) / rate
+  come = math.max(come, now + 250) + math.max(math.min(kept * 1.3, 1), 0.25) / rate
   local name = redis.call('HINCRBY', prefix .. 'meta', 'sequence', 1)
   if come - now < 600000 then
     redis.call('ZADD', promises, come, name)
