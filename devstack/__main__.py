@@ -92,7 +92,9 @@ def _listen_to_signals(stack: Stack) -> None:
 
 
 def _show(stack: Stack, account: Demo) -> None:
-    answers = "the Gemini emulator with a small local model" if stack.emulator else "Gemini"
+    answers = stack.plan.settings.get("FOCUS_LLM_BASE_URL", "Gemini")
+    if stack.emulator:
+        answers = "the Gemini emulator with a small local model"
     print(
         f"Focus AI runs at {account.url} (answers come from {answers}).\n\n"
         f"{account.curl}\n\n"

@@ -54,7 +54,8 @@ async def watching(
 
     It is not called for what is there when the context opens, so open it first and load
     then: a change in between is seen. An exception of `on_change` is
-    logged and the watch goes on: a bad file must not end hot reloading.
+    logged and the watch goes on: neither a bad file nor a folder that cannot be read for
+    a moment must end hot reloading.
     """
 
     at_start = fingerprint(path)
@@ -63,11 +64,11 @@ async def watching(
         seen = at_start
         while True:
             await asyncio.sleep(interval)
-            found = fingerprint(path)
-            if found == seen:
-                continue
-            seen = found
             try:
+                found = fingerprint(path)
+                if found == seen:
+                    continue
+                seen = found
                 on_change()
             except Exception as err:
                 log.error("reloading failed; what was loaded before stays in use", path=str(path), exc_info=err)
