@@ -32,6 +32,8 @@ _QUIET = {
     "FOCUS_SESSION_INDEX_SECONDS": "86400",
     "FOCUS_SESSION_SWEEP_SECONDS": "86400",
     "FOCUS_SESSION_HOLDER_TTL_SECONDS": "60",
+    # A disk that has just taken a million rows may be slow: that is to be seen, not to end the run.
+    "FOCUS_SESSION_DATABASE_TIMEOUT_SECONDS": "30",
     "FOCUS_SESSION_LOG_LEVEL": "warning",
     "FOCUS_BARE_LOG_LEVEL": "warning",
 }

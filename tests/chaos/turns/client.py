@@ -132,6 +132,19 @@ class _NoAnswers:
     async def store(self, request: cache_pb2.StoreRequest, *, timeout: float) -> cache_pb2.StoreResponse:
         return cache_pb2.StoreResponse()
 
+    async def renew(self, request: cache_pb2.RenewRequest, *, timeout: float) -> cache_pb2.RenewResponse:
+        return cache_pb2.RenewResponse()
+
+    async def release(self, request: cache_pb2.ReleaseRequest, *, timeout: float) -> cache_pb2.ReleaseResponse:
+        return cache_pb2.ReleaseResponse()
+
+    async def follow(
+        self, request: cache_pb2.FollowRequest, *, timeout: float
+    ) -> AsyncGenerator[cache_pb2.FollowResponse, None]:
+        nothing: tuple[cache_pb2.FollowResponse, ...] = ()
+        for response in nothing:
+            yield response
+
 
 class Client:
     """Asks random conversations, several at once."""

@@ -90,9 +90,14 @@ async def running(
     *,
     sessions: int = 3,
     weakened: str = "",
+    source: Path | None = None,
     settings: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Cluster]:
-    """Session processes on a migrated database; `weakened` names a way of `tests.chaos.turns.weakened`."""
+    """Session processes on a migrated database.
+
+    `weakened` names a way of `tests.chaos.turns.weakened`; `source` is a folder with another
+    version of `services` and `gen`.
+    """
     home = Home(folder / f"cluster-{uuid.uuid4().hex[:8]}")
     home.prepare_folder()
     home.prepare()
@@ -105,6 +110,10 @@ async def running(
     if weakened:
         for one in services:
             one.process.command = [sys.executable, "-m", "tests.chaos.turns.weakened", weakened]
+    if source is not None:
+        for one in services:
+            one.process.folder = source
+            one.process.environment = {**one.process.environment, "PYTHONPATH": f"{source}:{source / 'gen'}"}
     proxies = [Proxy(one.port.number, client.MARK.encode()) for one in services]
     cluster = Cluster(home, history, services, proxies, principal)
     async with AsyncExitStack() as stack:
