@@ -16,9 +16,9 @@ local EARLY, LATE = 1000, 3000
 
 if ARGV[15] == '1' then
   -- Retries of the whole fleet stay under a fifth of its calls (and a few).
-  local budget = tonumber(redis.call('HGET', prefix .. 'meta', 'retries') or 0)
-  if budget < 100 then return {'budget'} end
-  redis.call('HINCRBY', prefix .. 'meta', 'retries', -100)
+  if retries < 100 then return {'budget'} end
+  retries = retries - 100
+  redis.call('HSET', prefix .. 'meta', 'retries', retries)
 end
 
 local pools = {}
@@ -26,11 +26,16 @@ for index = 18, #ARGV, 8 do pools[#pools + 1] = pool_at(index) end
 
 local function granted(index)
   take(pools[index], id, tokens, cost, ARGV[16], tonumber(ARGV[17]))
-  if ARGV[15] ~= '1' then
-    local budget = redis.call('HINCRBY', prefix .. 'meta', 'retries', 20)
-    if budget > 1000 then redis.call('HSET', prefix .. 'meta', 'retries', 1000) end
-  end
+  if ARGV[15] ~= '1' then retries = math.min(retries + 20, 1000) end
+  redis.call('HSET', prefix .. 'meta', 'last', now, 'retries', retries)
   return {'grant', index, now, keys_version, pools[index].day_calls or -1, pools[index].day_tokens or -1}
+end
+
+local length = redis.call('ZCARD', queue)
+if length == 0 then
+  local index, wait = choose(pools, tokens, cost, 0)
+  if index then return granted(index) end
+  if wait == math.huge then return {'never'} end
 end
 
 -- Deficit round-robin as a sort key: a tenant's call is served in the round in which its deficit, a quantum of
@@ -41,9 +46,8 @@ local begin = math.max(tonumber(turn[1] or 0) * QUANTUM, tonumber(redis.call('HG
 local paid = begin + math.max(tokens, QUANTUM)
 local score = priority * CLASS + math.ceil(paid / QUANTUM)
 
-local length = redis.call('ZCARD', queue)
 local ahead = length == 0 and 0 or redis.call('ZCOUNT', queue, '-inf', score)
-if ahead == 0 then
+if ahead == 0 and length > 0 then
   local index, wait = choose(pools, tokens, cost, 0)
   if index then return granted(index) end
   if wait == math.huge then return {'never'} end

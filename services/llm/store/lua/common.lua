@@ -30,7 +30,7 @@ local PRESENT = 400
 
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.ceil(tonumber(clock[2]) / 1000)
-local meta = redis.call('HMGET', prefix .. 'meta', 'last', 'debit', 'recovered', 'roll_call', 'keys', 'spend_window')
+local meta = redis.call('HMGET', prefix .. 'meta', 'last', 'debit', 'recovered', 'roll_call', 'keys', 'spend_window', 'retries')
 if meta[1] and tonumber(meta[1]) > now then
   -- The clock was set back; time stands still until it has caught up.
   now = tonumber(meta[1])
@@ -40,11 +40,11 @@ local recovered = tonumber(meta[3] or 0)
 local roll_call = tonumber(meta[4] or 0)
 local keys_version = tonumber(meta[5] or 0)
 local spend_window = tonumber(meta[6] or 600000)
+-- In hundredths of a retry.
+local retries = tonumber(meta[7] or 0)
 
 local function known()
-  if not redis.call('HGET', prefix .. 'shares', member) then return false end
-  redis.call('HSET', prefix .. 'seen', member, now)
-  return true
+  return redis.call('HGET', prefix .. 'shares', member) ~= false
 end
 
 local function same_day()
@@ -216,13 +216,17 @@ local function take(pool, id, tokens, cost, info, expires)
   end
   if pool.days then
     local day = prefix .. 'day:' .. pool.name
-    for i = 1, #pool.days do
-      redis.call('HINCRBY', day, pool.days[i], 1)
-      redis.call('HINCRBY', day, 't' .. pool.days[i], tokens)
-    end
     pool.day_calls = pool.day_calls + 1
     pool.day_tokens = pool.day_tokens + tokens
-    redis.call('HDEL', day, midnights[1] - 86400000, midnights[1] - 82800000, midnights[1] - 90000000)
+    if #pool.days == 1 then
+      redis.call('HSET', day, pool.days[1], pool.day_calls, 't' .. pool.days[1], pool.day_tokens)
+    else
+      for i = 1, #pool.days do
+        redis.call('HINCRBY', day, pool.days[i], 1)
+        redis.call('HINCRBY', day, 't' .. pool.days[i], tokens)
+      end
+      redis.call('PEXPIRE', day, 4 * 86400000)
+    end
   end
   local slot = spend_slot()
   if pool.spend then
@@ -232,7 +236,6 @@ local function take(pool, id, tokens, cost, info, expires)
   redis.call('HSET', prefix .. 'calls', id, pool.name .. '\n' .. tokens .. '\n' .. cost .. '\n'
     .. (pool.spend and slot or '') .. '\n' .. now .. '\n' .. info)
   redis.call('ZADD', prefix .. 'open', now + expires, id)
-  redis.call('HSET', prefix .. 'meta', 'last', now)
 end
 
 -- The first of the pools with room behind `ahead` others; else nil and the shortest wait.

@@ -65,7 +65,9 @@ elseif what == 'join' then
   redis.call('HDEL', missing, member)
   redis.call('HSET', shares, member, 0)
   redis.call('HSET', seen, member, now)
-elseif not known() then
+elseif known() then
+  redis.call('HSET', seen, member, now)
+else
   return {'rejoin'}
 end
 

@@ -68,7 +68,8 @@ for i = 1, #heads, 2 do
     local id = entry:match('|([^|]*)$')
     take(pools[chosen], id, call.tokens, call.cost, call.info, call.lost)
     redis.call('ZREM', queue, entry)
-    redis.call('HINCRBY', prefix .. 'meta', 'retries', 20)
+    retries = math.min(retries + 20, 1000)
+    redis.call('HSET', prefix .. 'meta', 'last', now, 'retries', retries)
     local priority = math.floor(score / CLASS)
     redis.call('HSET', state, 'round' .. priority, score - priority * CLASS - 1)
     reply[#reply + 1] = call.number

@@ -46,8 +46,12 @@ local function each(index)
   if call then
     local reserved, slot = call:match('^[^\n]*\n[^\n]*\n([^\n]*)\n([^\n]*)\n')
     if slot ~= '' then
-      book(project, slot, -tonumber(reserved))
-      book(project, spend_slot(), cost)
+      if tonumber(slot) == spend_slot() then
+        book(project, slot, cost - tonumber(reserved))
+      else
+        book(project, slot, -tonumber(reserved))
+        book(project, spend_slot(), cost)
+      end
     end
     redis.call('HDEL', prefix .. 'calls', id)
     redis.call('ZREM', prefix .. 'open', id)
