@@ -227,3 +227,15 @@ async def test_when_valkey_is_full_hits_go_on_and_new_answers_stay_here(
         assert kind(await lookup(stub, question(77))) == "hit"
         limited("256mb", "allkeys-lfu")
         assert await recovered(stub, question(78)) < RECOVERY_SECONDS
+
+
+async def test_control_the_load_notices_a_wrong_answer(valkey_cache: Valkey, tmp_path: Path) -> None:
+    async with replicas(valkey_cache.url, tmp_path, valkey_timeout_seconds=1.0) as (stub,):
+        await store(stub, question(0), answer(text(1)))
+        load = Load(stub, questions=1)
+        load.start(callers=1)
+        async with asyncio.timeout(10):
+            while not load.kinds:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await load.stop()
+    assert load.wrong > 0
