@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from secrets import token_bytes
 
 from services.session.conversations import ListPosition
 from services.session.identifiers import split_conversation_id
@@ -125,34 +126,36 @@ async def test_erased_turn_keeps_its_digests_only(stores: Stores) -> None:
 
 
 async def test_link_shows_what_was_there_when_it_was_made(stores: Stores) -> None:
+    secret = token_bytes(32)
     conversation = await stores.conversation()
     await stores.turn(conversation)
-    link = await stores.conversations.share(stores.me, conversation, b"secret", 5)
+    link = await stores.conversations.share(stores.me, conversation, secret, 5)
     assert link is not None
     await stores.turn(conversation)
-    shared = await stores.conversations.shared(b"secret")
+    shared = await stores.conversations.shared(secret)
     assert shared is not None
     assert (shared[0].id, shared[1]) == (conversation, link)
     assert link.last_seq == 1
-    assert await stores.conversations.shared(b"other") is None
+    assert await stores.conversations.shared(token_bytes(32)) is None
 
 
 async def test_link_ends_when_withdrawn_or_deleted(stores: Stores) -> None:
+    secret = token_bytes(32)
     conversation = await stores.conversation()
-    link = await stores.conversations.share(stores.me, conversation, b"secret", 5)
+    link = await stores.conversations.share(stores.me, conversation, secret, 5)
     assert link is not None
     await stores.conversations.delete(stores.me, conversation)
-    assert await stores.conversations.shared(b"secret") is None
+    assert await stores.conversations.shared(secret) is None
     await stores.conversations.restore(stores.me, conversation, MONTH)
-    assert await stores.conversations.shared(b"secret") is not None
+    assert await stores.conversations.shared(secret) is not None
     assert not await stores.conversations.withdraw(somebody(), link.id)
     assert await stores.conversations.withdraw(stores.me, link.id)
-    assert await stores.conversations.shared(b"secret") is None
+    assert await stores.conversations.shared(secret) is None
     assert not await stores.conversations.withdraw(stores.me, link.id)
 
 
 async def test_links_are_listed_newest_first_and_limited(stores: Stores) -> None:
     conversation = await stores.conversation()
-    made = [await stores.conversations.share(stores.me, conversation, bytes([n]), 2) for n in range(3)]
+    made = [await stores.conversations.share(stores.me, conversation, token_bytes(32), 2) for _ in range(3)]
     assert made[2] is None
     assert await stores.conversations.shares(conversation) == [made[1], made[0]]
