@@ -10,8 +10,8 @@ Rules for a revision, because the version before it serves meanwhile (expand, th
    functions with a new name. What the previous version reads and writes keeps its meaning.
 2. A function whose parameters or result change gets a new name (`begin_turn_2`).
 3. What nobody uses any more is dropped by a revision of a later release.
-4. It holds no long lock: it gives up after `LOCK_SECONDS` of waiting for one, to be run again,
-   rather than let all callers queue up behind it.
+4. It holds no long lock. It gives up after `LOCK_SECONDS` of waiting for one, because all callers
+   queue up behind a waiting revision; the command tries again for `PATIENCE_SECONDS`.
 5. Large tables are filled by the service in small steps, not by the revision.
 """
 
@@ -20,7 +20,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import io
+import random
 import sys
+import time
 from pathlib import Path
 
 import asyncpg
@@ -35,7 +37,11 @@ log = logs.get(__name__)
 
 # Any number, the same for ever.
 _LOCK = 4_173_908_266_511
-LOCK_SECONDS = 5.0
+# Well below the 0.9 s that a call may take, and the 2 s that a lease lives without a heartbeat.
+LOCK_SECONDS = 0.3
+PATIENCE_SECONDS = 60.0
+# Between two tries the callers get through.
+_PAUSE_SECONDS = (0.5, 1.5)
 
 
 def config(output: io.StringIO | None = None) -> Config:
@@ -80,6 +86,19 @@ async def migrate(url: str, target: str | None = None) -> tuple[str | None, str]
         await connection.close(timeout=5)
 
 
+async def migrate_patiently(url: str, patience: float = PATIENCE_SECONDS) -> tuple[str | None, str]:
+    """As `migrate`, tried again for `patience` seconds where a table is in use for long, as by a backup."""
+    until = time.monotonic() + patience
+    while True:
+        try:
+            return await migrate(url)
+        except asyncpg.LockNotAvailableError:
+            if time.monotonic() > until:
+                raise
+            log.info("a table is in use; the migration is tried again")
+        await asyncio.sleep(random.uniform(*_PAUSE_SECONDS))  # noqa: S311 - not a secret
+
+
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description="Brings PostgreSQL's schema to the newest revision.")
@@ -90,7 +109,7 @@ def main() -> None:
     chosen = settings.load(DatabaseSettings)
     logs.configure("session-migrate", chosen.log_level)
     try:
-        found, reached = asyncio.run(migrate(chosen.database_url))
+        found, reached = asyncio.run(migrate_patiently(chosen.database_url))
     except asyncpg.LockNotAvailableError:
         raise SystemExit("the database was too busy to change a table; run the migration again") from None
     except (OSError, asyncpg.PostgresError) as err:

@@ -21,7 +21,7 @@ import pytest
 
 from devstack.services import ROOT
 from devstack.valkey import Valkey
-from services.session.migrate import head, migrate
+from services.session.migrate import head, migrate, migrate_patiently
 from tests.chaos.turns import cluster, history
 from tests.chaos.turns.history import Event, Tally
 from tests.chaos.turns.stored import verdict
@@ -135,3 +135,26 @@ async def test_control_a_revision_that_breaks_its_rules_fails_the_load(
 
     events = await _load(scratch, database_url, valkey, None, rename)
     assert _failed(events) > _TOLERATED
+
+
+async def test_a_migration_that_has_to_wait_lets_nobody_wait_for_it(
+    scratch: Path, empty_database_url: str, valkey: Valkey, version_before: Path
+) -> None:
+    """Somebody reads for long (a backup): the change gives up, and who came after it in the queue goes on."""
+    _migrate_with(version_before, empty_database_url)
+    old = await _revision(empty_database_url)
+
+    async def blocked() -> None:
+        reader = await asyncpg.connect(empty_database_url)
+        try:
+            async with reader.transaction():
+                await reader.execute("SELECT FROM holders, conversations, turns LIMIT 1")
+                with pytest.raises(asyncpg.LockNotAvailableError):
+                    await migrate_patiently(empty_database_url, 5)
+        finally:
+            await reader.close()
+
+    events = await _load(scratch, empty_database_url, valkey, version_before, blocked)
+    assert await _revision(empty_database_url) == old
+    assert _failed(events) <= _TOLERATED
+    await migrate(empty_database_url)
