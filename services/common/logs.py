@@ -29,7 +29,7 @@ _SECRET_VALUES = re.compile(
     r"AIza[0-9A-Za-z_\-]{20,}"  # Google API keys
     r"|AQ\.[0-9A-Za-z_\-]{20,}"  # Google's newer express keys
     r"|fk_[0-9A-Za-z_\-]{8,}"  # our API keys
-    r"|fr_[0-9A-Za-z_\-]{8,}"  # our refresh tokens
+    r"|f[rs]_[0-9A-Za-z_\-]{8,}"  # our refresh tokens and the secrets of share links
     r"|eyJ[0-9A-Za-z_\-]{8,}\.[0-9A-Za-z_\-]+\.[0-9A-Za-z_\-]*"  # JWTs
     r"|(?i:bearer\s+)[0-9A-Za-z_\-.~+/=]{8,}"
     r"|(?<=://)[^/\s:@]*:[^/\s]+(?=@)"  # user:password of a URL, up to its last @
