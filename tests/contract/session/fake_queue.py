@@ -40,6 +40,9 @@ class FakeQueue:
         places.pop(turn_id, None)
         return len(places)
 
+    async def holds(self, conversation_id: str, turn_id: str) -> bool:
+        return turn_id in self._living(conversation_id)
+
     async def wake(self, conversation_id: str, after: str) -> None:
         places = self._living(conversation_id)
         places.pop(after, None)

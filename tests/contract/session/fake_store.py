@@ -80,6 +80,7 @@ class FakeDatabase:
         self.max_conversations = max_conversations
         self.threads: dict[str, _Thread] = {}
         self.holders: dict[str, datetime] = {}
+        self.cancelled: dict[str, set[str]] = {}
         self.keys: dict[tuple[str, str, str, str], _Key] = {}
         self.links: dict[bytes, Share] = {}
 
@@ -197,11 +198,28 @@ class FakeTurns:
         if thread.lease is not None and thread.lease.turn_id == turn_id and thread.queued_until == mark:
             thread.queued_until = None
 
-    async def renew(self, holder_id: str) -> None:
+    async def cancel(self, principal: Principal, conversation_id: str, turn_id: str) -> bool | None:
+        thread = self._db.own(principal, conversation_id, deleted=True)
+        if thread is None or thread.lease is None or thread.lease.turn_id != turn_id:
+            return None
+        self._db.cancelled.setdefault(thread.lease.holder_id, set()).add(turn_id)
+        return self._db.lives(thread.lease.holder_id)
+
+    async def cancel_waiting(self, principal: Principal, conversation_id: str, turn_id: str) -> bool:
+        if self._db.own(principal, conversation_id, deleted=True) is None:
+            return False
+        for holder in filter(self._db.lives, self._db.holders):
+            self._db.cancelled.setdefault(holder, set()).add(turn_id)
+        return True
+
+    async def renew(self, holder_id: str, stopped: Sequence[str] = ()) -> Sequence[str]:
         self._db.holders[holder_id] = self._db.clock() + self._db.holder_ttl
+        self._db.cancelled[holder_id] = self._db.cancelled.get(holder_id, set()) - set(stopped)
+        return list(self._db.cancelled[holder_id])
 
     async def release(self, holder_id: str) -> None:
         self._db.holders.pop(holder_id, None)
+        self._db.cancelled.pop(holder_id, None)
 
     async def keep_key(self, turn_id: str) -> None:
         for key in self._db.keys.values():

@@ -460,20 +460,76 @@ class AbandonTurnResponse(_message.Message):
 Global___AbandonTurnResponse: _TypeAlias = AbandonTurnResponse  # noqa: Y015
 
 @_typing.final
+class CancelTurnRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
+    CONVERSATION_ID_FIELD_NUMBER: _builtins.int
+    TURN_ID_FIELD_NUMBER: _builtins.int
+    conversation_id: _builtins.str
+    turn_id: _builtins.str
+    @_builtins.property
+    def principal(self) -> _chat_pb2.Principal: ...
+    def __init__(
+        self,
+        *,
+        principal: _chat_pb2.Principal | None = ...,
+        conversation_id: _builtins.str = ...,
+        turn_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["principal", b"principal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation_id", b"conversation_id", "principal", b"principal", "turn_id", b"turn_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelTurnRequest: _TypeAlias = CancelTurnRequest  # noqa: Y015
+
+@_typing.final
+class CancelTurnResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TURN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def turn(self) -> Global___Turn:
+        """The turn as stored, if it has ended, by this cancel or before it. Unset: it is being
+        stopped, and will be stored unless it still waited for its turn.
+        """
+
+    def __init__(
+        self,
+        *,
+        turn: Global___Turn | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["turn", b"turn"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["turn", b"turn"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelTurnResponse: _TypeAlias = CancelTurnResponse  # noqa: Y015
+
+@_typing.final
 class RenewHolderRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     HOLDER_ID_FIELD_NUMBER: _builtins.int
+    STOPPED_TURN_IDS_FIELD_NUMBER: _builtins.int
     holder_id: _builtins.str
     """UUID."""
+    @_builtins.property
+    def stopped_turn_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of an earlier answer's cancelled_turn_ids: these were stopped, or are not run here."""
+
     def __init__(
         self,
         *,
         holder_id: _builtins.str = ...,
+        stopped_turn_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["holder_id", b"holder_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["holder_id", b"holder_id", "stopped_turn_ids", b"stopped_turn_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -483,12 +539,21 @@ Global___RenewHolderRequest: _TypeAlias = RenewHolderRequest  # noqa: Y015
 class RenewHolderResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    CANCELLED_TURN_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def cancelled_turn_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Turns to be stopped, each told until it comes back in stopped_turn_ids; some may be
+        run by another process.
+        """
+
     def __init__(
         self,
+        *,
+        cancelled_turn_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled_turn_ids", b"cancelled_turn_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

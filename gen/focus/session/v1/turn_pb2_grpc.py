@@ -61,6 +61,11 @@ class TurnServiceStub:
                 request_serializer=focus_dot_session_dot_v1_dot_turn__pb2.AbandonTurnRequest.SerializeToString,
                 response_deserializer=focus_dot_session_dot_v1_dot_turn__pb2.AbandonTurnResponse.FromString,
                 _registered_method=True)
+        self.CancelTurn = channel.unary_unary(
+                '/focus.session.v1.TurnService/CancelTurn',
+                request_serializer=focus_dot_session_dot_v1_dot_turn__pb2.CancelTurnRequest.SerializeToString,
+                response_deserializer=focus_dot_session_dot_v1_dot_turn__pb2.CancelTurnResponse.FromString,
+                _registered_method=True)
         self.RenewHolder = channel.unary_unary(
                 '/focus.session.v1.TurnService/RenewHolder',
                 request_serializer=focus_dot_session_dot_v1_dot_turn__pb2.RenewHolderRequest.SerializeToString,
@@ -148,9 +153,21 @@ class TurnServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CancelTurn(self, request, context):
+        """CancelTurn has a turn stopped by the process that runs it, wherever that is: it hears
+        of it with its next RenewHolder, and commits OUTCOME_CANCELLED with what had been
+        said, or gives up its place if it still waits. It comes back at once; repeated, it
+        tells whether the turn has ended. A turn whose holder is gone is given up here.
+
+        Fails with NOT_FOUND (TURN_NOT_FOUND): nobody runs it and it was not stored.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RenewHolder(self, request, context):
-        """RenewHolder keeps the leases of one process alive for 2 s. The first one comes
-        before the first BeginTurn.
+        """RenewHolder keeps the leases of one process alive for 2 s, and tells which of its
+        turns are to be stopped. The first one comes before the first BeginTurn.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -214,6 +231,11 @@ def add_TurnServiceServicer_to_server(servicer, server):
                     servicer.AbandonTurn,
                     request_deserializer=focus_dot_session_dot_v1_dot_turn__pb2.AbandonTurnRequest.FromString,
                     response_serializer=focus_dot_session_dot_v1_dot_turn__pb2.AbandonTurnResponse.SerializeToString,
+            ),
+            'CancelTurn': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelTurn,
+                    request_deserializer=focus_dot_session_dot_v1_dot_turn__pb2.CancelTurnRequest.FromString,
+                    response_serializer=focus_dot_session_dot_v1_dot_turn__pb2.CancelTurnResponse.SerializeToString,
             ),
             'RenewHolder': grpc.unary_unary_rpc_method_handler(
                     servicer.RenewHolder,
@@ -356,6 +378,33 @@ class TurnService:
             '/focus.session.v1.TurnService/AbandonTurn',
             focus_dot_session_dot_v1_dot_turn__pb2.AbandonTurnRequest.SerializeToString,
             focus_dot_session_dot_v1_dot_turn__pb2.AbandonTurnResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelTurn(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/focus.session.v1.TurnService/CancelTurn',
+            focus_dot_session_dot_v1_dot_turn__pb2.CancelTurnRequest.SerializeToString,
+            focus_dot_session_dot_v1_dot_turn__pb2.CancelTurnResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -74,9 +74,17 @@ class TurnServiceStub:
     queue and its Idempotency-Key. A turn that has none of these, or was committed, is
     no error and stays as it is.
     """
+    CancelTurn: _grpc.UnaryUnaryMultiCallable[_turn_pb2.CancelTurnRequest, _turn_pb2.CancelTurnResponse]
+    """CancelTurn has a turn stopped by the process that runs it, wherever that is: it hears
+    of it with its next RenewHolder, and commits OUTCOME_CANCELLED with what had been
+    said, or gives up its place if it still waits. It comes back at once; repeated, it
+    tells whether the turn has ended. A turn whose holder is gone is given up here.
+
+    Fails with NOT_FOUND (TURN_NOT_FOUND): nobody runs it and it was not stored.
+    """
     RenewHolder: _grpc.UnaryUnaryMultiCallable[_turn_pb2.RenewHolderRequest, _turn_pb2.RenewHolderResponse]
-    """RenewHolder keeps the leases of one process alive for 2 s. The first one comes
-    before the first BeginTurn.
+    """RenewHolder keeps the leases of one process alive for 2 s, and tells which of its
+    turns are to be stopped. The first one comes before the first BeginTurn.
     """
     ReleaseHolder: _grpc.UnaryUnaryMultiCallable[_turn_pb2.ReleaseHolderRequest, _turn_pb2.ReleaseHolderResponse]
     """ReleaseHolder frees whatever the process still holds, at its orderly end."""
@@ -143,9 +151,17 @@ class TurnServiceAsyncStub(TurnServiceStub):
     queue and its Idempotency-Key. A turn that has none of these, or was committed, is
     no error and stays as it is.
     """
+    CancelTurn: _aio.UnaryUnaryMultiCallable[_turn_pb2.CancelTurnRequest, _turn_pb2.CancelTurnResponse]  # type: ignore[assignment]
+    """CancelTurn has a turn stopped by the process that runs it, wherever that is: it hears
+    of it with its next RenewHolder, and commits OUTCOME_CANCELLED with what had been
+    said, or gives up its place if it still waits. It comes back at once; repeated, it
+    tells whether the turn has ended. A turn whose holder is gone is given up here.
+
+    Fails with NOT_FOUND (TURN_NOT_FOUND): nobody runs it and it was not stored.
+    """
     RenewHolder: _aio.UnaryUnaryMultiCallable[_turn_pb2.RenewHolderRequest, _turn_pb2.RenewHolderResponse]  # type: ignore[assignment]
-    """RenewHolder keeps the leases of one process alive for 2 s. The first one comes
-    before the first BeginTurn.
+    """RenewHolder keeps the leases of one process alive for 2 s, and tells which of its
+    turns are to be stopped. The first one comes before the first BeginTurn.
     """
     ReleaseHolder: _aio.UnaryUnaryMultiCallable[_turn_pb2.ReleaseHolderRequest, _turn_pb2.ReleaseHolderResponse]  # type: ignore[assignment]
     """ReleaseHolder frees whatever the process still holds, at its orderly end."""
@@ -235,13 +251,27 @@ class TurnServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def CancelTurn(
+        self,
+        request: _turn_pb2.CancelTurnRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_turn_pb2.CancelTurnResponse, _abc.Awaitable[_turn_pb2.CancelTurnResponse]]:
+        """CancelTurn has a turn stopped by the process that runs it, wherever that is: it hears
+        of it with its next RenewHolder, and commits OUTCOME_CANCELLED with what had been
+        said, or gives up its place if it still waits. It comes back at once; repeated, it
+        tells whether the turn has ended. A turn whose holder is gone is given up here.
+
+        Fails with NOT_FOUND (TURN_NOT_FOUND): nobody runs it and it was not stored.
+        """
+
+    @_abc_1.abstractmethod
     def RenewHolder(
         self,
         request: _turn_pb2.RenewHolderRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_turn_pb2.RenewHolderResponse, _abc.Awaitable[_turn_pb2.RenewHolderResponse]]:
-        """RenewHolder keeps the leases of one process alive for 2 s. The first one comes
-        before the first BeginTurn.
+        """RenewHolder keeps the leases of one process alive for 2 s, and tells which of its
+        turns are to be stopped. The first one comes before the first BeginTurn.
         """
 
     @_abc_1.abstractmethod
