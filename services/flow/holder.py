@@ -2,8 +2,9 @@
 
 A lease lives while its holder's row does (2 s); the row is renewed every 0.6 s, so that
 two lost beats do no harm. An idle process writes nothing: its next lease is preceded
-by a renewal. A turn that may have been left behind is abandoned; where even that
-cannot be said, the process goes on under a new id and lets the old one run out.
+by a renewal. The beat's answer names turns that were cancelled through other processes.
+A turn that may have been left behind is abandoned; where even that cannot be said, the
+process goes on under a new id and lets the old one run out.
 """
 
 from __future__ import annotations
@@ -62,10 +63,17 @@ class Holder:
         self._last_used = 0.0
         self._wanted = asyncio.Event()
         self._abandoning: set[asyncio.Task[None]] = set()
+        self._stop: Callable[[str], object] = _nobody
+        # By holder: what the next beat tells to have been stopped.
+        self._stopped: dict[str, list[str]] = {}
 
     @asynccontextmanager
-    async def beating(self) -> AsyncIterator[None]:
-        """The heartbeat, while the context is open; at its end everything still held is freed."""
+    async def beating(self, stop: Callable[[str], object] | None = None) -> AsyncIterator[None]:
+        """The heartbeat, while the context is open; at its end everything still held is freed.
+
+        `stop` hears the ids of turns that were cancelled elsewhere, sometimes twice, and of some that do not run here.
+        """
+        self._stop = stop or _nobody
         task = asyncio.create_task(self._beat(), name="renew the holder")
         try:
             yield
@@ -129,6 +137,7 @@ class Holder:
             await asyncio.gather(*(self._renew(holder_id) for holder_id in {*self._uses, self._current}))
             for holder_id in set(self._renewed_at) - {*self._uses, self._current}:
                 del self._renewed_at[holder_id]
+                self._stopped.pop(holder_id, None)
             await asyncio.sleep(max(0.0, self._interval - (time.monotonic() - started)))
 
     async def _renew(self, holder_id: str) -> None:
@@ -150,11 +159,21 @@ class Holder:
 
     async def _renew_once(self, holder_id: str) -> None:
         started = time.monotonic()
-        await self._renewals.renew(turn_pb2.RenewHolderRequest(holder_id=holder_id), timeout=TIMEOUT_SECONDS)
+        # Should this beat be lost, they are told once more, and stopped once more.
+        stopped = self._stopped.pop(holder_id, ())
+        request = turn_pb2.RenewHolderRequest(holder_id=holder_id, stopped_turn_ids=stopped)
+        response = await self._renewals.renew(request, timeout=TIMEOUT_SECONDS)
         self._renewed_at[holder_id] = started
+        for turn_id in response.cancelled_turn_ids:
+            self._stop(turn_id)
+            self._stopped.setdefault(holder_id, []).append(turn_id)
 
     async def _release(self, holder_id: str) -> None:
         try:
             await self._renewals.release(turn_pb2.ReleaseHolderRequest(holder_id=holder_id), timeout=_RELEASE_SECONDS)
         except FocusError as err:
             log.info("the holder was not released and runs out by itself", reason=err.reason_name)
+
+
+def _nobody(turn_id: str) -> None:
+    """Runs no turns."""

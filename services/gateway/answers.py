@@ -70,6 +70,12 @@ class Flights:
         """The turn, if it is under way here."""
         return self._turns.get(key)
 
+    def stop(self, turn_id: str) -> None:
+        """Stops a turn that was cancelled elsewhere, by whoever may; one that is not under way here is no error."""
+        for key, flight in self._turns.items():
+            if key[3] == turn_id:
+                flight.stop()
+
     async def landed(self, grace: float) -> None:
         """Waits for what is under way, at most `grace` seconds; what is not done then is cancelled."""
         tasks = [flight.task for flight in self._running]

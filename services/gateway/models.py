@@ -275,7 +275,9 @@ class SharesView(BaseModel):
 class CancelView(BaseModel):
     conversation_id: str
     turn_id: str
-    outcome: Literal["answer", "failure", "cancelled"]
+    outcome: Literal["answer", "failure", "cancelled", "stopping"] = Field(
+        description="how the turn ended: the cancel may have come too late; stopping: it has not ended yet"
+    )
 
 
 class TokensView(BaseModel):

@@ -70,8 +70,9 @@ def described(
     events: bool = False,
     idempotent: bool = False,
     status: int = 200,
+    accepted: str = "",
 ) -> dict[str, Any]:
-    """Options for a route of FastAPI's router."""
+    """Options for a route of FastAPI's router; `accepted` describes a 202 of the same form."""
     reasons = [*(_SIGNED_IN if secured else ()), *(_WITH_BODY if body is not None else ()), *fails, *_COMMON]
     extra: dict[str, Any] = {"parameters": [*_query(query), *(_IDEMPOTENCY if idempotent else ())]}
     if body is not None:
@@ -81,6 +82,8 @@ def described(
     if secured:
         extra["security"] = [{"bearer": []}]
     responses = _failures(reasons)
+    if accepted:
+        responses[202] = {"model": answers, "description": accepted}
     if events:
         responses[200] = {"content": {"text/event-stream": _EVENTS}, "description": "The answer"}
     return {

@@ -1,4 +1,4 @@
-"""The session service's people and conversations, as the routes call them."""
+"""The session service, as the routes call them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, TypeVar
 import grpc
 
 from focus.errors.v1.reason_pb2 import ErrorReason
-from focus.session.v1 import auth_pb2_grpc, conversation_pb2_grpc
+from focus.session.v1 import auth_pb2_grpc, conversation_pb2_grpc, turn_pb2_grpc
 from services.common.errors import DeadlineExceeded, Unavailable
 from services.common.rpc import client
 
 if TYPE_CHECKING:
     from focus.session.v1.auth_pb2_grpc import AuthServiceAsyncStub
     from focus.session.v1.conversation_pb2_grpc import ConversationServiceAsyncStub
+    from focus.session.v1.turn_pb2_grpc import TurnServiceAsyncStub
 
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
@@ -24,10 +25,12 @@ class Session:
 
     auth: AuthServiceAsyncStub
     conversations: ConversationServiceAsyncStub
+    turns: TurnServiceAsyncStub
 
     def __init__(self, channel: grpc.aio.Channel, *, timeout: float) -> None:
         self.auth = auth_pb2_grpc.AuthServiceStub(channel)
         self.conversations = conversation_pb2_grpc.ConversationServiceStub(channel)
+        self.turns = turn_pb2_grpc.TurnServiceStub(channel)
         self.timeout = timeout
 
     async def call(self, method: grpc.aio.UnaryUnaryMultiCallable[RequestT, ResponseT], request: RequestT) -> ResponseT:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from functools import partial
 
@@ -11,11 +10,10 @@ from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from focus.errors.v1.reason_pb2 import ErrorReason
-from focus.session.v1 import conversation_pb2
-from services.common.errors import DeadlineExceeded, NotFound
+from focus.session.v1 import conversation_pb2, turn_pb2
 from services.flow.question import Committed, Repeatable
 from services.flow.turn import TurnRequest, run_turn
-from services.gateway import negotiation
+from services.gateway import cancelling, negotiation
 from services.gateway.answers import Flights
 from services.gateway.models import CancelView, EditBody, RegenerateBody, TurnBody, TurnView, Wishes
 from services.gateway.openapi import described
@@ -26,7 +24,7 @@ from services.gateway.routes.newborn import Newborn
 from services.gateway.session import Session
 from services.gateway.sse import Rendered
 from services.gateway.tokens import Principal
-from services.gateway.views import Json, committed_view, outcome_view, turn_view
+from services.gateway.views import Json, committed_view, turn_view
 
 _TURN = "/v1/conversations/{conversation_id}/turns/{turn_id}"
 
@@ -39,9 +37,6 @@ _FAILS = (
     *ANSWERING,
 )
 _BRANCH_FAILS = (ErrorReason.ERROR_REASON_TURN_NOT_FOUND, *_FAILS)
-
-# How long a cancel waits for the turn's end: the model's call stops at once, the commit follows.
-_CANCEL_SECONDS = 10.0
 
 
 def add_turn_routes(
@@ -128,9 +123,10 @@ def add_turn_routes(
         _TURN + "/cancel",
         tags=["turns"],
         **described(
-            "Stop a turn that is being answered; its text so far is stored",
+            "Stop a turn that is being answered, by whichever server; its text so far is stored",
             answers=CancelView,
             fails=(ErrorReason.ERROR_REASON_TURN_NOT_FOUND,),
+            accepted="It is being stopped, but has not ended yet; send the same again to learn how it ended",
         ),
     )
     async def cancel(request: Request) -> ASGIApp:
@@ -139,18 +135,15 @@ def add_turn_routes(
         await entrance.bodies.none(request)
         conversation_id, turn_id = conversation_id_of(request), turn_id_of(request)
         flight = flights.turn((principal.tenant_id, principal.person_id, conversation_id, turn_id))
-        if flight is None:
-            raise NotFound(
-                "That turn is not being answered here: it has ended, or another server of this service answers it.",
-                ErrorReason.ERROR_REASON_TURN_NOT_FOUND,
+        if flight is not None:
+            outcome = await cancelling.here(flight)
+        else:
+            asked = turn_pb2.CancelTurnRequest(
+                principal=principal.message(), conversation_id=conversation_id, turn_id=turn_id
             )
-        flight.stop()
-        await asyncio.wait((flight.task,), timeout=_CANCEL_SECONDS)
-        if not flight.done:
-            raise DeadlineExceeded("The turn is being stopped, but has not ended yet.", retry_after=1.0)
-        failure = flight.task.exception()
-        outcome = "cancelled" if failure is not None else outcome_view(flight.task.result().turn.outcome)
-        return Json({"conversation_id": conversation_id, "turn_id": turn_id, "outcome": outcome})
+            outcome = await cancelling.elsewhere(session, asked)
+        status = 202 if outcome == "stopping" else 200
+        return Json({"conversation_id": conversation_id, "turn_id": turn_id, "outcome": outcome}, status=status)
 
     @router.post(
         _TURN + "/erase",

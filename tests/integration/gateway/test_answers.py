@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from focus.errors.v1.reason_pb2 import ErrorReason
+from focus.session.v1 import turn_pb2
 from services.common.errors import Exhausted, Unavailable
+from services.gateway import cancelling
 from tests.integration.gateway.conftest import Reached, Start
 from tests.integration.gateway.events import events_of
 
@@ -231,6 +233,54 @@ async def test_cancel_stops_the_model_and_keeps_the_text_so_far(reached: Reached
     (turn,) = await stored(reached, conversation_id)
     assert (turn["outcome"], turn["answer"], turn["finish_reason"]) == ("cancelled", "Bra", "cancelled")
     status, body, _ = await reached.call("POST", f"{path}/{turn_id}/cancel")
+    assert (status, body["outcome"]) == (200, "cancelled")
+
+
+async def test_cancel_of_a_turn_that_has_ended_tells_how(reached: Reached) -> None:
+    path = f"/v1/conversations/{await conversation(reached)}/turns"
+    _, turn, _ = await reached.call("POST", path, json=QUESTION)
+    status, body, _ = await reached.call("POST", f"{path}/{turn['turn_id']}/cancel")
+    assert (status, body["outcome"]) == (200, "answer")
+    status, body, _ = await reached.call("POST", f"{path}/{turn['turn_id']}/cancel", headers=reached.bob)
+    assert (status, body["reason"]) == (404, "turn_not_found")
+
+
+async def test_what_another_gateway_cancelled_is_stopped_by_the_heartbeat(reached: Reached) -> None:
+    conversation_id = await conversation(reached)
+    reached.world.trace.hold("piece")
+    path = f"/v1/conversations/{conversation_id}/turns"
+    async with reached.http.post(path, json=QUESTION, headers={**reached.ada, **SSE}) as response:
+        events = events_of(response)
+        await anext(events)
+        turn_id = response.headers["x-turn-id"]
+        reached.world.turns.cancelled = [str(uuid.uuid4()), turn_id]
+        name, done = await anext(events)
+    assert (name, done["outcome"], done["answer"]) == ("done", "cancelled", "Bra")
+    assert "stopped" in reached.world.trace.calls
+
+
+async def test_cancel_reaches_a_turn_that_this_gateway_does_not_run(reached: Reached) -> None:
+    """The holder hears of it by its heartbeat; who cancelled waits for the commit."""
+    conversation_id = await conversation(reached)
+    elsewhere = reached.world.turns.conversations[conversation_id]
+    turn_id = elsewhere.lease = str(uuid.uuid4())
+    asking = asyncio.ensure_future(reached.call("POST", f"/v1/conversations/{conversation_id}/turns/{turn_id}/cancel"))
+    await asyncio.wait_for(reached.world.trace.until("cancel", 2), 5)
+    assert reached.world.turns.cancelled == [turn_id]
+    elsewhere.turns.append(turn_pb2.Turn(turn_id=turn_id, seq=1, outcome=turn_pb2.OUTCOME_CANCELLED))
+    status, body, _ = await asking
+    assert (status, body["outcome"]) == (200, "cancelled")
+
+
+async def test_cancel_of_a_turn_that_does_not_end_says_so(reached: Reached, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cancelling, "PATIENCE_SECONDS", 0.0)
+    conversation_id = await conversation(reached)
+    turn_id = reached.world.turns.conversations[conversation_id].lease = str(uuid.uuid4())
+    path = f"/v1/conversations/{conversation_id}/turns/{turn_id}/cancel"
+    status, body, _ = await reached.call("POST", path)
+    assert (status, body["outcome"]) == (202, "stopping")
+    reached.world.turns.conversations[conversation_id].lease = ""
+    status, body, _ = await reached.call("POST", path)
     assert (status, body["reason"]) == (404, "turn_not_found")
 
 

@@ -84,6 +84,9 @@ class MemoryTurns:
         self.keys: dict[str, tuple[bytes, Any]] = {}
         self.asks: dict[str, str] = {}
         self.renewed: list[str] = []
+        # Turns to be stopped, and what the holders said they stopped.
+        self.cancelled: list[str] = []
+        self.stopped: list[str] = []
 
     def conversation(self) -> str:
         conversation_id = f"local-{uuid.uuid4()}"
@@ -196,7 +199,22 @@ class MemoryTurns:
     async def renew(self, request: turn_pb2.RenewHolderRequest, *, timeout: float) -> turn_pb2.RenewHolderResponse:
         await self.trace.enter("renew")
         self.renewed.append(request.holder_id)
-        return turn_pb2.RenewHolderResponse()
+        self.stopped.extend(request.stopped_turn_ids)
+        self.cancelled = [turn for turn in self.cancelled if turn not in request.stopped_turn_ids]
+        self.trace.leave("renew")
+        return turn_pb2.RenewHolderResponse(cancelled_turn_ids=self.cancelled)
+
+    async def cancel(self, request: turn_pb2.CancelTurnRequest) -> turn_pb2.CancelTurnResponse:
+        await self.trace.enter("cancel")
+        conversation = self.conversations.get(request.conversation_id, Conversation())
+        for turn in conversation.turns:
+            if turn.turn_id == request.turn_id:
+                return turn_pb2.CancelTurnResponse(turn=turn)
+        if request.turn_id not in (conversation.lease, *conversation.queue):
+            raise NotFound("There is no such turn.", ErrorReason.ERROR_REASON_TURN_NOT_FOUND)
+        if request.turn_id not in self.cancelled:
+            self.cancelled.append(request.turn_id)
+        return turn_pb2.CancelTurnResponse()
 
     async def release(
         self, request: turn_pb2.ReleaseHolderRequest, *, timeout: float

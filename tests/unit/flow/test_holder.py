@@ -66,3 +66,21 @@ async def test_what_cannot_be_abandoned_runs_out_under_its_old_id(world: World) 
             seen = len(world.turns.renewed)
             await asyncio.wait_for(world.trace.until("renew", world.trace.calls.count("renew") + 3), 5)
             assert before not in world.turns.renewed[seen + 1 :]
+
+
+async def test_turns_cancelled_elsewhere_are_stopped_though_beats_get_lost(world: World) -> None:
+    world.turns.cancelled = ["one", "two"]
+    # The first beat's answer, and the first one that tells what was stopped, do not arrive.
+    world.trace.lost["renew"].append(Unavailable("gone"))
+    world.trace.failures["renew"].extend([None, None, Unavailable("gone")])
+    stopped: list[str] = []
+    holder = Holder(world.turns, interval=0.01)
+    async with holder.beating(stopped.append):
+        with pytest.raises(Unavailable):
+            async with holder.hold():
+                pass
+        async with holder.hold():
+            await asyncio.wait_for(world.trace.until("renew", 8), 5)
+    assert set(stopped) == {"one", "two"}
+    assert world.turns.cancelled == []
+    assert set(world.turns.stopped) == {"one", "two"}
