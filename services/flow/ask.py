@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 
 from focus.chat.v1 import chat_pb2
 from focus.session.v1 import turn_pb2
 from services.common import logs
 from services.common.errors import Cancelled, FocusError, reason_from_name
-from services.flow.answering import LookUp, generate, keep
 from services.flow.clients import Clients, Turns
 from services.flow.deadline import Deadline
 from services.flow.flight import Course, Stopped
+from services.flow.generating import generate
 from services.flow.holder import Holder
+from services.flow.inquiry import Found, Inquiry, Terms
 from services.flow.lease import BEGIN_SECONDS, InDoubt, begun, commit
-from services.flow.question import Answered, Question, Repeatable
+from services.flow.question import Answered, CacheUse, Question, Repeatable
 
 log = logs.get(__name__)
 
@@ -30,12 +32,13 @@ class AskRequest:
     # What an Idempotency-Key belongs to beside the principal, such as "POST /v1/ask".
     route: str = ""
     repeatable: Repeatable | None = None
+    terms: Terms = field(default_factory=Terms)
 
 
 async def run_ask(
     clients: Clients, holder: Holder, request: AskRequest, course: Course, deadline: Deadline
 ) -> Answered:
-    """Answers from the cache (one call) or by a model (three). Ends when the client leaves.
+    """Answers from the cache (one call) or by a model (three). Ends when the client leaves, unless others follow.
 
     With an Idempotency-Key the outcome is saved around that, and the course should be
     durable: then the answer is carried through and saved though the client leaves.
@@ -48,22 +51,25 @@ async def run_ask(
 
 async def _answer(clients: Clients, request: AskRequest, course: Course, deadline: Deadline) -> Answered:
     principal, question = request.principal, request.question
-    try:
-        with (
-            course.interruptible(),
-            LookUp(clients.answers, principal, question, deadline, at_once=False) as look_up,
-        ):
-            # 3. An answer that is there already.
-            found = await look_up()
-            if found.answer is not None:
-                return Answered(found.answer, "hit")
-            # 4. A model's answer; its pieces go out as they come.
-            answer = await generate(clients.models, principal, question.prompt(), course, deadline)
-    except Stopped:
-        raise Cancelled("The question was withdrawn before its answer was complete.") from None
-    # 5. Kept for the next one who asks.
-    await keep(clients.answers, principal, question, answer, found)
-    return Answered(answer, "miss")
+    with Inquiry(clients, principal, question, request.terms, course, deadline) as inquiry:
+        try:
+            with course.interruptible():
+                # 3. An answer that is there already, or that another is just generating.
+                found = await inquiry.find()
+                if found is None:
+                    # 4. Else a model's; its pieces go out as they come.
+                    started = time.monotonic()
+                    try:
+                        answer = await generate(clients.models, principal, question.prompt(), course, deadline)
+                    except FocusError as err:
+                        found = inquiry.instead_of(err)
+        except Stopped:
+            raise Cancelled("The question was withdrawn before its answer was complete.") from None
+        if found is None:
+            # 5. Kept for the next one who asks.
+            entry = await inquiry.keep(answer, time.monotonic() - started)
+            found = Found(answer, "miss", entry=entry)
+    return Answered(found.answer, found.cache, found.age, found.entry)
 
 
 async def _answer_once(
@@ -99,7 +105,7 @@ async def _answer_once(
                     log.info("a failed ask was not saved", reason=unsaved.reason_name)
                 raise
             outcome = turn_pb2.AskOutcome(
-                outcome=turn_pb2.OUTCOME_ANSWER, answer=answered.answer, extra=answered.cache.encode()
+                outcome=turn_pb2.OUTCOME_ANSWER, answer=answered.answer, extra=_extra(answered)
             )
             await _commit(clients.turns, request, outcome)
         except InDoubt as doubt:
@@ -135,4 +141,13 @@ def _replayed(outcome: turn_pb2.AskOutcome) -> Answered:
         raise FocusError(
             outcome.failure_message, reason_from_name(outcome.failure_reason), metadata={"replayed": "true"}
         )
-    return Answered(outcome.answer, "hit" if outcome.extra == b"hit" else "miss", replayed=True)
+    use, _, entry = outcome.extra.partition(b" ")
+    return Answered(outcome.answer, _USES.get(use, "miss"), entry=entry, replayed=True)
+
+
+def _extra(answered: Answered) -> bytes:
+    """What a repeat is told beside the answer."""
+    return answered.cache.encode() + b" " + answered.entry
+
+
+_USES: dict[bytes, CacheUse] = {b"hit": "hit", b"miss": "miss", b"stale": "stale", b"coalesced": "coalesced"}

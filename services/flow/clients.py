@@ -8,13 +8,14 @@ Timeouts are in seconds.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from focus.cache.v1 import cache_pb2, cache_pb2_grpc
 from focus.llm.v1 import llm_pb2, llm_pb2_grpc
 from focus.session.v1 import turn_pb2, turn_pb2_grpc
 from services.common.rpc import client
+from services.flow.fills import Fills
+from services.flow.refreshing import Refreshes
 
 if TYPE_CHECKING:
     import grpc
@@ -51,11 +52,19 @@ class Turns(Protocol):
 
 
 class Answers(Protocol):
-    """Answers that were given before."""
+    """Answers that were given before, and those that are just being generated."""
 
     async def look_up(self, request: cache_pb2.LookupRequest, *, timeout: float) -> cache_pb2.LookupResponse: ...
 
     async def store(self, request: cache_pb2.StoreRequest, *, timeout: float) -> cache_pb2.StoreResponse: ...
+
+    async def renew(self, request: cache_pb2.RenewRequest, *, timeout: float) -> cache_pb2.RenewResponse: ...
+
+    async def release(self, request: cache_pb2.ReleaseRequest, *, timeout: float) -> cache_pb2.ReleaseResponse: ...
+
+    def follow(
+        self, request: cache_pb2.FollowRequest, *, timeout: float
+    ) -> AsyncGenerator[cache_pb2.FollowResponse, None]: ...
 
 
 class Models(Protocol):
@@ -68,13 +77,20 @@ class Models(Protocol):
     ) -> AsyncGenerator[llm_pb2.GenerateResponse, None]: ...
 
 
-@dataclass(frozen=True, slots=True)
 class Clients:
-    """Everything that a flow calls."""
+    """Everything that a flow calls, and what the flows of one process share of it."""
 
-    turns: Turns
-    answers: Answers
-    models: Models
+    def __init__(self, turns: Turns, answers: Answers, models: Models) -> None:
+        self.turns = turns
+        self.answers = answers
+        self.models = models
+        self.fills = Fills(answers)
+        self.refreshes = Refreshes(answers, models, self.fills)
+
+    async def close(self) -> None:
+        """Ends what nobody waits for, and gives leases back that the cache has given."""
+        await self.refreshes.close()
+        await self.fills.close()
 
 
 class GrpcTurns:
@@ -126,6 +142,17 @@ class GrpcAnswers:
 
     async def store(self, request: cache_pb2.StoreRequest, *, timeout: float) -> cache_pb2.StoreResponse:
         return await client.unary(self._stub.Store, request, timeout=timeout)
+
+    async def renew(self, request: cache_pb2.RenewRequest, *, timeout: float) -> cache_pb2.RenewResponse:
+        return await client.unary(self._stub.Renew, request, timeout=timeout)
+
+    async def release(self, request: cache_pb2.ReleaseRequest, *, timeout: float) -> cache_pb2.ReleaseResponse:
+        return await client.unary(self._stub.Release, request, timeout=timeout)
+
+    def follow(
+        self, request: cache_pb2.FollowRequest, *, timeout: float
+    ) -> AsyncGenerator[cache_pb2.FollowResponse, None]:
+        return client.stream(self._stub.Follow, request, timeout=timeout)
 
 
 class GrpcModels:

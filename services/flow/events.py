@@ -33,4 +33,9 @@ class Escalated:
     model: str
 
 
-Event = Queued | Delta | Escalated
+@dataclass(frozen=True, slots=True)
+class Restarted:
+    """Who wrote the answer is gone and another begins anew: the deltas so far are void."""
+
+
+Event = Queued | Delta | Escalated | Restarted

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
-from services.flow.events import Delta, Event
+from services.flow.events import Delta, Escalated, Event, Restarted
+from services.flow.question import CacheUse
 
 ResultT = TypeVar("ResultT")
 
@@ -34,25 +35,36 @@ class Course:
         self.streaming = streaming
         self.events: deque[Event] = deque()
         self.news = asyncio.Event()
+        # What makes up the answer so far, for those who follow it from elsewhere.
+        self.told: list[Delta | Escalated] = []
+        # Where the answer comes from, as soon as that is known.
+        self.cache: CacheUse | None = None
         self._durable = durable
         self._unstoppable_by_leaving = False
         self._left = False
         self._stop_asked = False
-        self._text: list[str] = []
+        self._audience: Callable[[], Awaitable[bool]] | None = None
+        self._asking: asyncio.Task[None] | None = None
         self._interruptible: _Interruptible | None = None
 
     def emit(self, event: Event) -> None:
         """Tells the follower, if there still is one."""
-        if isinstance(event, Delta):
-            self._text.append(event.text)
+        if isinstance(event, Delta | Escalated):
+            self.told.append(event)
         if not self._left:
             self.events.append(event)
             self.news.set()
 
+    def restart(self) -> None:
+        """Voids what was told of the answer; another one begins."""
+        if self.told:
+            self.told = []
+            self.emit(Restarted())
+
     @property
     def text(self) -> str:
         """All deltas so far."""
-        return "".join(self._text)
+        return "".join(event.text for event in self.told if isinstance(event, Delta))
 
     def must_finish(self) -> None:
         """From here on somebody pays for the answer: a durable flow goes on though the client leaves."""
@@ -62,10 +74,18 @@ class Course:
         """A block that raises Stopped at once when the flow shall stop. Not to be nested."""
         return _Interruptible(self)
 
+    def shared(self, audience: Callable[[], Awaitable[bool]] | None) -> None:
+        """While `audience()` says that others follow the answer, leaving does not stop it. None: nobody can."""
+        self._audience = audience
+        self._interrupt()
+
     def leave(self) -> None:
         """The client is gone."""
         self._left = True
-        self._interrupt()
+        if self._audience is None or self._unstoppable_by_leaving:
+            self._interrupt()
+        elif self._asking is None:
+            self._asking = asyncio.create_task(self._leave_unless_followed(self._audience), name="leave")
 
     def stop(self) -> None:
         """Somebody asked for the flow's end."""
@@ -74,7 +94,11 @@ class Course:
 
     @property
     def shall_stop(self) -> bool:
-        return self._stop_asked or (self._left and not self._unstoppable_by_leaving)
+        return self._stop_asked or (self._left and not self._unstoppable_by_leaving and self._audience is None)
+
+    async def _leave_unless_followed(self, audience: Callable[[], Awaitable[bool]]) -> None:
+        if not await audience() and self._audience is audience:
+            self.shared(None)
 
     def _interrupt(self) -> None:
         if self._interruptible is not None and self.shall_stop:

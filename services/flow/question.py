@@ -11,8 +11,10 @@ from focus.chat.v1 import chat_pb2
 from focus.llm.v1 import llm_pb2
 from focus.session.v1 import turn_pb2
 
-# `bypass`: the cache was not asked, because the answer depends on what was said before.
-CacheUse = Literal["hit", "miss", "bypass"]
+# `stale`: past its time, given while it is generated anew or because generating failed; `coalesced`: somebody
+# else's, who asked the same a moment earlier; `bypass`: the cache was not asked, because the answer depends on
+# what was said before.
+CacheUse = Literal["hit", "miss", "stale", "coalesced", "bypass"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,17 @@ class Question:
             temperature=self.temperature,
         )
 
-    def prompt(self, history: Iterable[chat_pb2.Message] = ()) -> llm_pb2.Prompt:
+    @classmethod
+    def from_cache(cls, told: cache_pb2.Question) -> Question:
+        """The inverse of `for_cache`."""
+        temperature = told.temperature if told.HasField("temperature") else None
+        return cls(told.text, told.mode, told.system_instruction, told.max_output_tokens, temperature)
+
+    def prompt(
+        self,
+        history: Iterable[chat_pb2.Message] = (),
+        priority: llm_pb2.Priority.ValueType = llm_pb2.PRIORITY_INTERACTIVE,
+    ) -> llm_pb2.Prompt:
         """The question after what was said before."""
         asked = chat_pb2.Message(role=chat_pb2.ROLE_USER, parts=[chat_pb2.Part(text=self.text)])
         return llm_pb2.Prompt(
@@ -45,6 +57,7 @@ class Question:
             mode=self.mode,
             max_output_tokens=self.max_output_tokens,
             temperature=self.temperature,
+            priority=priority,
         )
 
 
@@ -58,10 +71,14 @@ class Repeatable:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The answer to a stateless question. A hit costs nothing: usage and cost are zero."""
+    """The answer to a stateless question. But for a miss it costs nothing: usage and cost are zero."""
 
     answer: chat_pb2.Answer
     cache: CacheUse
+    # Seconds since a stored answer was stored.
+    age: int | None = None
+    # Names the stored answer to its tenant, for feedback; empty: it is not kept.
+    entry: bytes = b""
     # True: the saved outcome of an earlier request with the same Idempotency-Key.
     replayed: bool = False
 
@@ -72,5 +89,7 @@ class Committed:
 
     turn: turn_pb2.Turn
     cache: CacheUse
+    age: int | None = None
+    entry: bytes = b""
     history_cut: bool = False
     replayed: bool = False

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field, replace
 
 from focus.chat.v1 import chat_pb2
 from focus.session.v1 import turn_pb2
 from services.common import logs
 from services.common.errors import FocusError, Internal, InvalidRequest, reason_from_name
-from services.flow.answering import LookedUp, LookUp, Withheld, generate, keep
 from services.flow.clients import Clients, Turns
 from services.flow.deadline import Deadline
 from services.flow.flight import Course, Stopped
+from services.flow.generating import Withheld, generate
 from services.flow.holder import Holder
+from services.flow.inquiry import Found, Inquiry, Terms
 from services.flow.lease import InDoubt, commit, take_lease
-from services.flow.question import CacheUse, Committed, Question, Repeatable
+from services.flow.question import Committed, Question, Repeatable
 
 log = logs.get(__name__)
 
@@ -39,6 +41,7 @@ class TurnRequest:
     replaces_turn_id: str = ""
     # A guess that there is no history yet: the cache is asked beside BeginTurn, not after it.
     probably_first: bool = False
+    terms: Terms = field(default_factory=Terms)
 
 
 @dataclass(slots=True)
@@ -47,8 +50,10 @@ class _Outcome:
 
     kind: turn_pb2.Outcome.ValueType = turn_pb2.OUTCOME_ANSWER
     answer: chat_pb2.Answer = field(default_factory=chat_pb2.Answer)
-    cache: CacheUse = "bypass"
-    found: LookedUp | None = None
+    # Of the cache, if it had an answer.
+    found: Found | None = None
+    # Seconds that generating took.
+    took: float = 0.0
     failure: FocusError | None = None
 
 
@@ -73,9 +78,9 @@ async def run_turn(
 
 
 async def _run(clients: Clients, holder_id: str, request: TurnRequest, course: Course, deadline: Deadline) -> Committed:
-    principal, question = request.principal, request.question
+    principal, question, terms = request.principal, request.question, request.terms
     outcome = _Outcome()
-    with LookUp(clients.answers, principal, question, deadline, at_once=request.probably_first) as look_up:
+    with Inquiry(clients, principal, question, terms, course, deadline, at_once=request.probably_first) as inquiry:
         # 2. The lease with the history; or a place in the queue, then the lease.
         begun = await take_lease(clients.turns, _begin(request, holder_id), course, deadline)
         if isinstance(begun, turn_pb2.Turn):
@@ -83,17 +88,23 @@ async def _run(clients: Clients, holder_id: str, request: TurnRequest, course: C
         course.must_finish()
         if not question.text:
             question = _asked_again(question, begun)
+        first = not begun.history and not request.replaces_turn_id
         try:
             with course.interruptible():
-                # 3. Without history the answer may be there already.
-                if not begun.history and not request.replaces_turn_id:
-                    outcome.cache, outcome.found = "miss", await look_up()
-                    if outcome.found.answer is not None:
-                        outcome.cache, outcome.answer = "hit", outcome.found.answer
+                # 3. Without history the answer may be there already, or another is just generating it.
+                if first:
+                    outcome.found = await inquiry.find()
+                else:
+                    inquiry.bypass()
                 # 4. Else a model's answer; its pieces go out as they come.
-                if outcome.cache != "hit":
+                if outcome.found is None:
+                    started = time.monotonic()
                     prompt = question.prompt(begun.history)
-                    outcome.answer = await generate(clients.models, principal, prompt, course, deadline)
+                    try:
+                        outcome.answer = await generate(clients.models, principal, prompt, course, deadline)
+                    except FocusError as err:
+                        outcome.found = inquiry.instead_of(err)
+                    outcome.took = time.monotonic() - started
         except Stopped:
             outcome.kind = turn_pb2.OUTCOME_CANCELLED
             outcome.answer = chat_pb2.Answer(text=course.text, finish_reason=chat_pb2.FINISH_REASON_CANCELLED)
@@ -103,10 +114,13 @@ async def _run(clients: Clients, holder_id: str, request: TurnRequest, course: C
         except Exception as err:
             log.error("a turn failed by a defect", exc_info=err)
             outcome.kind, outcome.failure = turn_pb2.OUTCOME_FAILURE, Internal(_DEFECT)
+        if outcome.found is not None:
+            outcome.answer = outcome.found.answer
         # 5. The outcome into the conversation, beside the answer into the cache. Only then it is done.
         ending = _commit(request, question, begun, holder_id, outcome)
         stored = commit(lambda timeout: clients.turns.commit(ending, timeout=timeout))
         if outcome.failure is not None:
+            inquiry.give_up(outcome.failure)  # at once: others wait for it
             try:
                 await stored
             except InDoubt:
@@ -114,12 +128,14 @@ async def _run(clients: Clients, holder_id: str, request: TurnRequest, course: C
             except FocusError as err:
                 log.info("a failed turn was not stored", reason=err.reason_name)
             raise outcome.failure
-        if outcome.kind == turn_pb2.OUTCOME_ANSWER and outcome.cache == "miss" and outcome.found is not None:
-            kept = keep(clients.answers, principal, question, outcome.answer, outcome.found)
-            response, _ = await asyncio.gather(stored, kept)
+        entry = b""
+        if outcome.kind == turn_pb2.OUTCOME_ANSWER and first and outcome.found is None:
+            response, entry = await asyncio.gather(stored, inquiry.keep(outcome.answer, outcome.took))
         else:
+            inquiry.give_up()
             response = await stored
-    return Committed(response.turn, outcome.cache, begun.history_cut)
+    found = outcome.found or Found(outcome.answer, "miss" if first else "bypass", entry=entry)
+    return Committed(response.turn, found.cache, found.age, found.entry, begun.history_cut)
 
 
 def _begin(request: TurnRequest, holder_id: str) -> turn_pb2.BeginTurnRequest:

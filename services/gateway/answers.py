@@ -49,12 +49,11 @@ class Flights:
         *,
         durable: bool,
         headers: Headers = (),
-        generated: Headers = (),
         key: TurnKey | None = None,
     ) -> Json | EventStream[ResultT]:
         """Starts the flow and answers with it as JSON or events, as Accept wants.
 
-        `headers` go with every answer, `generated` with events that begin before the result is known.
+        `headers` go with every answer.
         """
         streaming = json_or_events(request) == "sse"
         deadline = Deadline.after(self._timing.request)
@@ -62,8 +61,7 @@ class Flights:
         flight = Flight(lambda course: run(self._clients, self._holder, course, deadline), course)
         self._keep(flight, key)
         if streaming:
-            heartbeat = self._timing.heartbeat
-            return EventStream(flight, render, headers, generated=generated, heartbeat=heartbeat)
+            return EventStream(flight, render, headers, heartbeat=self._timing.heartbeat)
         return await as_json(flight, render, request.receive, headers)
 
     def turn(self, key: TurnKey) -> Flight[Any] | None:

@@ -33,6 +33,7 @@ from services.gateway.routes.asks import Lengths, add_ask_routes
 from services.gateway.routes.auth import add_auth_routes
 from services.gateway.routes.conversations import add_conversation_routes
 from services.gateway.routes.entrance import Entrance
+from services.gateway.routes.feedback import Thumbs, add_feedback_routes
 from services.gateway.routes.newborn import Newborn
 from services.gateway.routes.shared import add_shared_routes
 from services.gateway.routes.system import Readiness, add_system_routes
@@ -117,6 +118,8 @@ async def gateway(settings: GatewaySettings) -> AsyncIterator[Gateway]:
             GrpcAnswers(channels[settings.cache_target]),
             GrpcModels(channels[settings.llm_target]),
         )
+        stack.push_async_callback(clients.close)
+        thumbs = Thumbs(channels[settings.cache_target], timeout=settings.call_seconds)
         verifier = TokenVerifier(settings.jwks_dir, settings.issuer, settings.audience)
         await stack.enter_async_context(verifier.watching())
         principals = Principals(verifier, KeyExchange(session.auth))
@@ -128,7 +131,7 @@ async def gateway(settings: GatewaySettings) -> AsyncIterator[Gateway]:
         readiness = Readiness()
         entrance = Entrance(principals, Bodies(max_bytes=settings.max_body_bytes, max_depth=settings.max_body_depth))
         app = _App(settings)
-        _add_routes(app, settings, entrance, session, flights, readiness, verifier)
+        _add_routes(app, settings, entrance, session, thumbs, flights, readiness, verifier)
         port = await stack.enter_async_context(_serving(settings, app))
         readiness.ready = True
         log.info("listening", address=settings.listen, port=port)
@@ -145,6 +148,7 @@ def _add_routes(
     settings: GatewaySettings,
     entrance: Entrance,
     session: Session,
+    thumbs: Thumbs,
     flights: Flights,
     readiness: Readiness,
     verifier: TokenVerifier,
@@ -152,9 +156,10 @@ def _add_routes(
     """The busiest first: routes are tried in this order."""
     lengths = Lengths(question=settings.max_question_chars, system=settings.max_system_chars)
     newborn = Newborn()
-    add_ask_routes(app.router, entrance, flights, lengths)
+    add_ask_routes(app.router, entrance, flights, lengths, learn=settings.learn_questions)
     add_turn_routes(app.router, entrance, flights, session, lengths, newborn)
     add_conversation_routes(app.router, entrance, session, newborn)
+    add_feedback_routes(app.router, entrance, thumbs)
     add_auth_routes(app.router, entrance, session)
     add_shared_routes(app.router, entrance, session)
     add_system_routes(app.router, readiness, verifier.public_keys, app.openapi)

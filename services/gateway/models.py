@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from services.flow.question import CacheUse
+
 # C0 but for tab, line feed and carriage return, DEL, and halves of surrogate pairs. PostgreSQL takes no NUL.
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 _LINE_BREAKS = re.compile("[\x09\x0a\x0d\u2028\u2029\x85]")
@@ -133,6 +135,15 @@ class ApiKeyBody(Request):
     label: Line = Field(default="", max_length=100)
 
 
+class FeedbackBody(Request):
+    """A thumb for a stored answer."""
+
+    model_config = _examples({"answer_id": "ZQ3c…", "verdict": "down"})
+
+    answer_id: str = Field(pattern=r"^[A-Za-z0-9_-]{1,170}$", description="as it came with the answer")
+    verdict: Literal["up", "down"] = Field(description="up: it may live longer; down: nobody gets it any more")
+
+
 class RetentionBody(Request):
     model_config = _examples({"days": 365})
 
@@ -179,6 +190,7 @@ class AnswerView(BaseModel):
             "usage": {"prompt_tokens": 31, "cached_tokens": 0, "output_tokens": 9, "thought_tokens": 0},
             "cost_microusd": 7,
             "cache": "miss",
+            "answer_id": "ZQ3c…",
         }
     )
 
@@ -190,7 +202,11 @@ class AnswerView(BaseModel):
     escalated: bool
     usage: UsageView
     cost_microusd: int = Field(description="millionths of a US dollar; 0 for a hit")
-    cache: Literal["hit", "miss", "bypass"] = Field(description="bypass: the answer depends on what was said before")
+    cache: CacheUse = Field(
+        description="miss: generated for you; hit, stale (past its time), coalesced (generated for another who asked "
+        "the same a moment earlier): it cost nothing; bypass: it depends on what was said before"
+    )
+    answer_id: str | None = Field(description="names the stored answer, for /v1/feedback; null: it is not kept")
 
 
 class TurnView(BaseModel):
@@ -215,8 +231,13 @@ class TurnView(BaseModel):
     erased: bool
     created_at: str
     hash: str = Field(description="covers the previous turn's hash and digests of this one's texts")
-    cache: Literal["hit", "miss", "bypass"] | None = Field(default=None, description="told to who asked")
+    cache: CacheUse | None = Field(default=None, description="told to who asked")
+    answer_id: str | None = Field(default=None, description="for /v1/feedback; told to who asked")
     history_cut: bool | None = Field(default=None, description="older turns were left out; told to who asked")
+
+
+class FeedbackView(BaseModel):
+    found: bool = Field(description="false: the answer was not stored any more")
 
 
 class ConversationView(BaseModel):

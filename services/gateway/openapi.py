@@ -30,6 +30,7 @@ _BODIES: tuple[type[BaseModel], ...] = (
     models.RefreshBody,
     models.ApiKeyBody,
     models.RetentionBody,
+    models.FeedbackBody,
     models.ProblemView,
 )
 
@@ -52,7 +53,8 @@ _EVENTS = {
         "type": "string",
         "description": (
             "Events: `queued` {waiting_for, position, expected_wait_ms}, `escalated` {confidence, threshold, model}, "
-            "`delta` {text}, and last `done` (as the JSON answer) or `error` (a problem)."
+            "`delta` {text}, `restarted` {} (forget the deltas so far: another answer begins), and last `done` (as "
+            "the JSON answer) or `error` (a problem)."
         ),
     },
     "example": 'event: delta\ndata: {"text":"Brasília."}\n\nevent: done\ndata: {"answer":"Brasília.", …}\n\n',
@@ -69,12 +71,15 @@ def described(
     secured: bool = True,
     events: bool = False,
     idempotent: bool = False,
+    cached: bool = False,
     status: int = 200,
     accepted: str = "",
 ) -> dict[str, Any]:
     """Options for a route of FastAPI's router; `accepted` describes a 202 of the same form."""
     reasons = [*(_SIGNED_IN if secured else ()), *(_WITH_BODY if body is not None else ()), *fails, *_COMMON]
-    extra: dict[str, Any] = {"parameters": [*_query(query), *(_IDEMPOTENCY if idempotent else ())]}
+    extra: dict[str, Any] = {
+        "parameters": [*_query(query), *(_IDEMPOTENCY if idempotent else ()), *(_CACHE_CONTROL if cached else ())]
+    }
     if body is not None:
         schema = {"$ref": _REF.format(model=body.__name__)}
         required = any(field.is_required() for field in body.model_fields.values())
@@ -86,6 +91,8 @@ def described(
         responses[202] = {"model": answers, "description": accepted}
     if events:
         responses[200] = {"content": {"text/event-stream": _EVENTS}, "description": "The answer"}
+        if cached:
+            responses[200]["headers"] = _CACHED_HEADERS
     return {
         "summary": summary,
         "response_model": answers,
@@ -105,6 +112,25 @@ _IDEMPOTENCY = (
         "schema": {"type": "string", "minLength": 1, "maxLength": 255},
     },
 )
+
+_CACHE_CONTROL = (
+    {
+        "name": "Cache-Control",
+        "in": "header",
+        "required": False,
+        "description": "`no-cache`: generate anew; `no-store`: and keep nothing; `max-age=N`: nothing older than "
+        "N seconds; `only-if-cached`: nothing but a stored answer (RFC 9111).",
+        "schema": {"type": "string"},
+    },
+)
+
+_CACHED_HEADERS = {
+    "X-Cache": {
+        "description": "Where the answer comes from, as `cache` in the body; on a stream, where it began to come from.",
+        "schema": {"type": "string", "enum": ["hit", "miss", "stale", "coalesced", "bypass"]},
+    },
+    "Age": {"description": "Seconds since a stored answer was stored.", "schema": {"type": "integer"}},
+}
 
 
 def _query(model: type[BaseModel] | None) -> list[dict[str, Any]]:

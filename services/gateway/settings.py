@@ -33,6 +33,10 @@ class GatewaySettings(ServiceSettings):
     max_body_depth: int = Field(default=16, ge=1, le=512)
     max_concurrent_requests: int = Field(default=1000, ge=1, description="per process; above it: OVERLOADED")
 
+    learn_questions: bool = Field(
+        default=True, description="the cache may keep questions that stand alone, encrypted, to be warmed with them"
+    )
+
     header_seconds: float = Field(default=10.0, gt=0, description="how long a request's head may take to arrive")
     body_seconds: float = Field(default=30.0, gt=0, description="how long its body may take after that")
     keep_alive_seconds: int = Field(default=75, ge=1, description="how long an idle connection is kept")

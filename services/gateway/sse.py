@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from services.common import context, logs
 from services.common.errors import FocusError, Internal
-from services.flow.events import Delta, Escalated, Event
+from services.flow.events import Delta, Escalated, Event, Restarted
 from services.flow.flight import Flight
 from services.gateway.bodies import ClientGone
 from services.gateway.problems import document
@@ -67,7 +67,6 @@ class EventStream(Generic[ResultT]):
     """An ASGI response: the flight's events as they come, then `done` or `error`.
 
     A comment every `heartbeat` seconds of silence keeps proxies from cutting the stream.
-    `generated` are headers for an answer that is sent while it is being made.
     """
 
     def __init__(
@@ -76,11 +75,9 @@ class EventStream(Generic[ResultT]):
         render: Callable[[ResultT], Rendered],
         headers: Headers,
         *,
-        generated: Headers,
         heartbeat: float,
     ) -> None:
         self._flight = flight
-        self._generated = generated
         self._render = render
         self._headers = [*_HEADERS, *headers]
         self._heartbeat = heartbeat
@@ -98,18 +95,18 @@ class EventStream(Generic[ResultT]):
     async def _send(self, send: Send, gone: asyncio.Task[None]) -> None:
         flight = self._flight
         events = await flight.next_events(self._heartbeat)
-        told = any(isinstance(event, Delta) for event in events)
+        told = _told(events, told=False)
         result: Rendered | None = None
         if flight.done and not events:
             result = self._render(await flight.result())
         elif gone.done():
             raise ClientGone
-        headers = [*self._headers, *(self._generated if result is None else result.headers)]
+        headers = [*self._headers, *(self._coming() if result is None else result.headers)]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         while events or not flight.done:
             await send({"type": "http.response.body", "body": _encoded(events), "more_body": True})
             events = await flight.next_events(self._heartbeat)
-            told = told or any(isinstance(event, Delta) for event in events)
+            told = _told(events, told=told)
             if gone.done():
                 return
         try:
@@ -123,6 +120,18 @@ class EventStream(Generic[ResultT]):
             log.error("a stream failed by a defect", exc_info=err)
             last = _error(Internal("Something went wrong inside the service; the request id finds it in the logs."))
         await send({"type": "http.response.body", "body": last})
+
+    def _coming(self) -> Headers:
+        """Of an answer that is sent while it is being made."""
+        use = self._flight.course.cache
+        return [(b"x-cache", use.encode())] if use is not None else ()
+
+
+def _told(events: list[Event], *, told: bool) -> bool:
+    """True when after these events the client has seen a part of the answer."""
+    for event in events:
+        told = isinstance(event, Delta) or (told and not isinstance(event, Restarted))
+    return told
 
 
 def event_bytes(name: str, data: dict[str, Any]) -> bytes:
@@ -140,6 +149,8 @@ def _event(event: Event) -> bytes:
     if isinstance(event, Escalated):
         told = {"confidence": event.confidence, "threshold": event.threshold, "model": event.model}
         return event_bytes("escalated", told)
+    if isinstance(event, Restarted):
+        return event_bytes("restarted", {})
     return event_bytes(
         "queued",
         {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import urlsafe_b64encode
 from typing import Any
 
 import orjson
@@ -74,7 +75,12 @@ def answer_view(answer: chat_pb2.Answer) -> View:
 
 
 def asked_view(answered: Answered) -> View:
-    return {**answer_view(answered.answer), "cache": answered.cache}
+    return {**answer_view(answered.answer), "cache": answered.cache, "answer_id": answer_id(answered.entry)}
+
+
+def answer_id(entry: bytes) -> str | None:
+    """The cache's name of a stored answer, as it is told."""
+    return urlsafe_b64encode(entry).rstrip(b"=").decode() if entry else None
 
 
 def turn_view(turn: turn_pb2.Turn) -> View:
@@ -98,6 +104,7 @@ def committed_view(conversation_id: str, committed: Committed) -> View:
         "conversation_id": conversation_id,
         **turn_view(committed.turn),
         "cache": committed.cache,
+        "answer_id": answer_id(committed.entry),
         "history_cut": committed.history_cut,
     }
 

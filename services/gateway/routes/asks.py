@@ -12,8 +12,9 @@ from focus.chat.v1 import chat_pb2
 from focus.errors.v1.reason_pb2 import ErrorReason
 from services.common.errors import InvalidRequest
 from services.flow.ask import AskRequest, run_ask
+from services.flow.inquiry import Terms
 from services.flow.question import Answered, Question, Repeatable
-from services.gateway import negotiation
+from services.gateway import cache_control, negotiation
 from services.gateway.answers import Flights
 from services.gateway.models import AnswerView, AskBody, Wishes
 from services.gateway.openapi import described
@@ -37,6 +38,7 @@ ANSWERING = (
     ErrorReason.ERROR_REASON_PROVIDER_STREAM_BROKEN,
     ErrorReason.ERROR_REASON_ANSWER_BLOCKED,
     ErrorReason.ERROR_REASON_DEADLINE_EXCEEDED,
+    ErrorReason.ERROR_REASON_NOT_CACHED,
     ErrorReason.ERROR_REASON_SERVICE_UNAVAILABLE,
 )
 
@@ -68,7 +70,9 @@ def question_of(wishes: Wishes, text: str) -> Question:
     return Question(text, MODES[wishes.mode], wishes.system, wishes.max_output_tokens or 0, wishes.temperature)
 
 
-def add_ask_routes(router: APIRouter, entrance: Entrance, flights: Flights, lengths: Lengths) -> None:
+def add_ask_routes(router: APIRouter, entrance: Entrance, flights: Flights, lengths: Lengths, *, learn: bool) -> None:
+    """With `learn` the cache may keep the texts of questions, encrypted, to know what is asked most."""
+
     @router.post(
         "/v1/ask",
         tags=["questions"],
@@ -79,6 +83,7 @@ def add_ask_routes(router: APIRouter, entrance: Entrance, flights: Flights, leng
             fails=ANSWERING,
             events=True,
             idempotent=True,
+            cached=True,
         ),
     )
     async def ask(request: Request) -> ASGIApp:
@@ -90,6 +95,7 @@ def add_ask_routes(router: APIRouter, entrance: Entrance, flights: Flights, leng
             principal=principal.message(),
             ask_id=str(uuid.uuid4()) if key else "",
             question=question_of(body, body.question),
+            terms=Terms(cache_control.of(request), may_learn=learn),
             route=ROUTE,
             repeatable=Repeatable(key, negotiation.digest(request, body)) if key else None,
         )
@@ -98,12 +104,11 @@ def add_ask_routes(router: APIRouter, entrance: Entrance, flights: Flights, leng
             lambda clients, holder, course, deadline: run_ask(clients, holder, asked, course, deadline),
             _rendered,
             durable=bool(key),
-            generated=[(b"x-cache", b"miss")],
         )
 
 
 def _rendered(answered: Answered) -> Rendered:
-    headers = [(b"x-cache", answered.cache.encode())]
+    headers = cache_control.told(answered.cache, answered.age)
     if answered.replayed:
         headers.append((b"idempotency-replayed", b"true"))
     return Rendered(asked_view(answered), headers)

@@ -11,9 +11,10 @@ from starlette.types import ASGIApp
 
 from focus.errors.v1.reason_pb2 import ErrorReason
 from focus.session.v1 import conversation_pb2, turn_pb2
+from services.flow.inquiry import Terms
 from services.flow.question import Committed, Repeatable
 from services.flow.turn import TurnRequest, run_turn
-from services.gateway import cancelling, negotiation
+from services.gateway import cache_control, cancelling, negotiation
 from services.gateway.answers import Flights
 from services.gateway.models import CancelView, EditBody, RegenerateBody, TurnBody, TurnView, Wishes
 from services.gateway.openapi import described
@@ -54,6 +55,7 @@ def add_turn_routes(
             conversation_id=conversation_id,
             turn_id=turn_id,
             question=question_of(body, text),
+            terms=Terms(cache_control.of(request)),
             repeatable=Repeatable(key, negotiation.digest(request, body)) if key else None,
             parent_turn_id=parent,
             replaces_turn_id=replaces,
@@ -78,6 +80,7 @@ def add_turn_routes(
             fails=_FAILS,
             events=True,
             idempotent=True,
+            cached=True,
         ),
     )
     async def ask(request: Request) -> ASGIApp:
@@ -95,6 +98,7 @@ def add_turn_routes(
             fails=_BRANCH_FAILS,
             events=True,
             idempotent=True,
+            cached=True,
         ),
     )
     async def regenerate(request: Request) -> ASGIApp:
@@ -112,6 +116,7 @@ def add_turn_routes(
             fails=_BRANCH_FAILS,
             events=True,
             idempotent=True,
+            cached=True,
         ),
     )
     async def edit(request: Request) -> ASGIApp:
@@ -170,7 +175,7 @@ def add_turn_routes(
 
 
 def _rendered(conversation_id: str, committed: Committed) -> Rendered:
-    headers = [(b"x-cache", committed.cache.encode())]
+    headers = cache_control.told(committed.cache, committed.age)
     if committed.replayed:
         headers.append((b"idempotency-replayed", b"true"))
     return Rendered(committed_view(conversation_id, committed), headers)

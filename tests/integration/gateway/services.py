@@ -74,6 +74,23 @@ class CacheServicer(cache_pb2_grpc.CacheServiceServicer):
     async def Store(self, request: Any, context: Any) -> Any:
         return await self._answers.store(request, timeout=FOREVER)
 
+    async def Renew(self, request: Any, context: Any) -> Any:
+        return await self._answers.renew(request, timeout=FOREVER)
+
+    async def Release(self, request: Any, context: Any) -> Any:
+        return await self._answers.release(request, timeout=FOREVER)
+
+    async def Follow(self, request: Any, context: Any) -> Any:
+        messages = self._answers.follow(request, timeout=FOREVER)
+        try:
+            async for message in messages:
+                yield message
+        finally:
+            await messages.aclose()
+
+    async def Feedback(self, request: Any, context: Any) -> Any:
+        return await self._answers.feedback(request)
+
 
 class LlmServicer(llm_pb2_grpc.LlmServiceServicer):
     def __init__(self, world: World) -> None:

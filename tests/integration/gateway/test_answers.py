@@ -46,6 +46,7 @@ async def test_an_ask_is_a_miss_then_a_hit(reached: Reached) -> None:
         "usage": {"prompt_tokens": 10, "cached_tokens": 0, "output_tokens": 3, "thought_tokens": 0},
         "cost_microusd": 7,
         "cache": "miss",
+        "answer_id": "ZW50cnk",
     }
     assert reached.world.trace.calls == ["look_up", "complete", "store"]
     status, body, headers = await reached.call("POST", "/v1/ask", json=QUESTION)

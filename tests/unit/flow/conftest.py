@@ -17,8 +17,11 @@ ResultT = TypeVar("ResultT")
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+async def world() -> AsyncIterator[World]:
+    world = World()
+    yield world
+    world.trace.gates.clear()
+    await world.clients.close()
 
 
 @pytest.fixture

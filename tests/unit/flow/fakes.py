@@ -7,6 +7,7 @@ be made to wait (`gates`) and to fail (`failures`), before or after it had its e
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections import defaultdict, deque
 from collections.abc import AsyncGenerator
@@ -246,24 +247,164 @@ class MemoryTurns:
         return turn_pb2.AbandonAskResponse()
 
 
+@dataclass
+class Line:
+    """What is known of one question. A lease lives until it is ended, or `expire` ends it."""
+
+    answer: chat_pb2.Answer | None = None
+    stored_at: float = 0.0
+    stale: bool = False
+    expired: bool = False
+    due: bool = False
+    lease: bytes = b""
+    followed: bool = False
+    events: dict[bytes, list[cache_pb2.FollowResponse]] = field(default_factory=dict)
+    ends: dict[bytes, cache_pb2.FollowResponse | None] = field(default_factory=dict)
+    # Who took over from whom.
+    successors: dict[bytes, bytes] = field(default_factory=dict)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def tell(self) -> None:
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+
 class MemoryAnswers:
-    """CacheService: exact questions."""
+    """CacheService: exact questions of one tenant, leases, followers."""
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
-        self.stored: dict[bytes, chat_pb2.Answer] = {}
+        self.lines: dict[bytes, Line] = {}
+        self.looked: list[cache_pb2.LookupRequest] = []
+        self.kept: list[cache_pb2.StoreRequest] = []
+        self.released: list[cache_pb2.ReleaseRequest.Ended] = []
+        self.verdicts: list[cache_pb2.FeedbackRequest] = []
+        self._fills: dict[bytes, Line] = {}
+        self._count = 0
+
+    def line(self, question: cache_pb2.Question) -> Line:
+        return self.lines.setdefault(question.SerializeToString(deterministic=True), Line())
+
+    def the_line(self) -> Line:
+        """Where only one question was asked."""
+        (line,) = self.lines.values()
+        return line
+
+    def expire(self) -> None:
+        """All fillers are gone without a word."""
+        for line in self.lines.values():
+            if line.lease:
+                self._end(line, line.lease, None)
+
+    def _grant(self, line: Line) -> cache_pb2.Fill:
+        self._count += 1
+        line.lease, line.followed = f"fill-{self._count}".encode(), False
+        self._fills[line.lease] = line
+        return cache_pb2.Fill(token=line.lease, leased=True, renew_every_ms=20)
+
+    def _end(self, line: Line, token: bytes, end: cache_pb2.FollowResponse | None) -> None:
+        line.ends[token] = end
+        if line.lease == token:
+            line.lease = b""
+        line.tell()
 
     async def look_up(self, request: cache_pb2.LookupRequest, *, timeout: float) -> cache_pb2.LookupResponse:
+        self.looked.append(request)
         await self.trace.enter("look_up")
-        answer = self.stored.get(request.question.SerializeToString(deterministic=True))
-        if answer is not None:
-            return cache_pb2.LookupResponse(hit=cache_pb2.LookupResponse.Hit(answer=answer))
-        return cache_pb2.LookupResponse(miss=cache_pb2.LookupResponse.Miss(fill=cache_pb2.Fill(token=b"fill")))
+        line, control = self.line(request.question), request.cache_control
+        response = cache_pb2.LookupResponse()
+        if line.answer is not None:
+            hit = cache_pb2.LookupResponse.Hit(answer=line.answer, stale=line.stale, entry=b"entry")
+            hit.stored_at.FromNanoseconds(int(line.stored_at * 1e9))
+            if not line.expired and not control.no_cache:
+                if request.may_refresh and line.due and not line.lease:
+                    hit.refresh.CopyFrom(self._grant(line))
+                return cache_pb2.LookupResponse(hit=hit)
+            response.miss.stale_if_error.CopyFrom(hit)
+        response.miss.SetInParent()
+        if control.no_store or control.only_if_cached:
+            return response
+        if not request.single_flight or control.no_cache:
+            response.miss.fill.token = b"loose"
+        elif line.lease:
+            line.followed = True
+            response.following.token = line.lease
+        else:
+            response.miss.fill.CopyFrom(self._grant(line))
+        return response
 
     async def store(self, request: cache_pb2.StoreRequest, *, timeout: float) -> cache_pb2.StoreResponse:
         await self.trace.enter("store")
-        self.stored[request.question.SerializeToString(deterministic=True)] = request.answer
-        return cache_pb2.StoreResponse(stored=True)
+        self.kept.append(request)
+        line = self.line(request.question)
+        keep = request.answer.finish_reason == chat_pb2.FINISH_REASON_STOP
+        if keep:
+            line.answer, line.stored_at = request.answer, time.time()
+            line.stale = line.expired = line.due = False
+        entry = b"entry" if keep else b""
+        finished = cache_pb2.FollowResponse.Finished(answer=request.answer, entry=entry)
+        self._end(line, request.fill_token, cache_pb2.FollowResponse(finished=finished))
+        return cache_pb2.StoreResponse(stored=keep, entry=entry)
+
+    async def renew(self, request: cache_pb2.RenewRequest, *, timeout: float) -> cache_pb2.RenewResponse:
+        await self.trace.enter("renew fills")
+        response = cache_pb2.RenewResponse()
+        for one in request.renewals:
+            line = self._fills[one.token]
+            if line.lease != one.token:
+                response.renewed.add(state=cache_pb2.LEASE_STATE_LOST)
+                continue
+            events = line.events.setdefault(one.token, [])
+            if one.first == len(events):
+                events.extend(cache_pb2.FollowResponse(piece=event) for event in one.events)
+                line.tell()
+            state = cache_pb2.LEASE_STATE_FOLLOWED if line.followed else cache_pb2.LEASE_STATE_HELD
+            response.renewed.add(state=state, have=len(events))
+        return response
+
+    async def release(self, request: cache_pb2.ReleaseRequest, *, timeout: float) -> cache_pb2.ReleaseResponse:
+        await self.trace.enter("release fills")
+        for one in request.fills:
+            self.released.append(one)
+            end = cache_pb2.FollowResponse(failed=one.failure) if one.HasField("failure") else None
+            self._end(self._fills[one.token], one.token, end)
+        return cache_pb2.ReleaseResponse()
+
+    async def follow(
+        self, request: cache_pb2.FollowRequest, *, timeout: float
+    ) -> AsyncGenerator[cache_pb2.FollowResponse, None]:
+        await self.trace.enter("follow")
+        token, line, sent = request.token, self._fills[request.token], 0
+        line.followed = True
+        while True:
+            changed, events = line.changed, line.events.get(token, [])
+            if sent < len(events):
+                yield events[sent]
+                sent += 1
+            elif token not in line.ends:
+                await changed.wait()
+            elif (end := line.ends[token]) is not None:
+                said = "".join(event.piece.delta for event in events)
+                if rest := end.finished.answer.text[len(said) :]:
+                    yield cache_pb2.FollowResponse(piece=cache_pb2.FillEvent(delta=rest))
+                yield end
+                return
+            elif token in line.successors or line.lease:
+                if sent:
+                    yield cache_pb2.FollowResponse(restarted=cache_pb2.FollowResponse.Restarted())
+                token, sent, line.followed = line.successors.get(token, line.lease), 0, True
+            else:
+                fill = self._grant(line)
+                line.successors[token] = fill.token
+                yield cache_pb2.FollowResponse(lead=cache_pb2.FollowResponse.Lead(fill=fill))
+                return
+
+    async def feedback(self, request: cache_pb2.FeedbackRequest) -> cache_pb2.FeedbackResponse:
+        await self.trace.enter("feedback")
+        if request.entry != b"entry":
+            raise InvalidRequest("The entry is malformed or not this tenant's.")
+        self.verdicts.append(request)
+        return cache_pb2.FeedbackResponse(found=True)
 
 
 class ScriptedModels:
@@ -273,6 +414,8 @@ class ScriptedModels:
         self.trace = trace
         self.pieces = ["Bra", "sí", "lia."]
         self.finish_reason = chat_pb2.FINISH_REASON_STOP
+        # Quota is short: a stream begins with a place in the queue.
+        self.queued = False
         self.prompts: list[llm_pb2.Prompt] = []
 
     def answer(self) -> chat_pb2.Answer:
@@ -303,6 +446,8 @@ class ScriptedModels:
         finished = False
         try:
             await self.trace.enter("generate")
+            if self.queued:
+                yield llm_pb2.GenerateResponse(queued=llm_pb2.GenerateResponse.Queued(position=1))
             for piece in self.pieces:
                 yield llm_pb2.GenerateResponse(delta=llm_pb2.GenerateResponse.Delta(text=piece))
                 await self.trace.enter("piece")

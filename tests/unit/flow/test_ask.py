@@ -40,7 +40,9 @@ async def test_leaving_stops_the_model(world: World, holder: Holder) -> None:
     flight.leave()
     with pytest.raises(Cancelled):
         await flight.result()
-    assert world.trace.calls == ["look_up", "generate", "piece", "stopped"]
+    # Asked whether anybody follows, then stopped and given back.
+    await world.trace.until("release fills")
+    assert world.trace.calls == ["look_up", "generate", "piece", "renew fills", "stopped", "release fills"]
 
 
 async def test_with_a_key_leaving_changes_nothing(world: World, holder: Holder) -> None:
