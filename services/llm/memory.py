@@ -149,7 +149,8 @@ class MemoryLimiter:
         entries = self._queues[tier].entries
         places = []
         for wish in waiting:
-            at = bisect.bisect_left(entries, (int(wish.score), int(wish.entry)), key=lambda entry: entry[:2])
+            found = _index(entries, wish)
+            at = len(entries) if found is None else found
             rate = max(sum(self._rate(endpoint, wish.tokens) for endpoint in wish.endpoints), 1e-9)
             places.append(Place(at + 1, (at + 1) / rate))
         return places
@@ -157,8 +158,8 @@ class MemoryLimiter:
     async def leave(self, tier: TierName, waiting: Sequence[Wish]) -> None:
         queue = self._queues[tier]
         for wish in waiting:
-            at = bisect.bisect_left(queue.entries, (int(wish.score), int(wish.entry)), key=lambda entry: entry[:2])
-            if at < len(queue.entries) and queue.entries[at][2] is wish:
+            at = _index(queue.entries, wish)
+            if at is not None:
                 queue.entries.pop(at)
                 account = (wish.priority, wish.tenant_id)
                 if account in queue.paid:
@@ -352,3 +353,11 @@ class MemoryLimiter:
                 assert spent is not None
                 spent[at] = (entry[0], cost, call_id)
                 return
+
+
+def _index(entries: list[tuple[int, int, Wish]], wish: Wish) -> int | None:
+    """Where the wish stands; None if it does not, for instance because its place is one in the store's queue."""
+    if not wish.entry.isdigit():
+        return None
+    at = bisect.bisect_left(entries, (int(wish.score), int(wish.entry)), key=lambda entry: entry[:2])
+    return at if at < len(entries) and entries[at][2] is wish else None

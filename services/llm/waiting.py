@@ -134,6 +134,10 @@ class WaitingRoom:
                     await self._tell(tier, waiting)
             except LimiterUnavailable:
                 pause = 0.05
+            except Exception as err:
+                # Whoever waits must not wait for ever because of one of them.
+                log.error("waiting calls could not be served", exc_info=err)
+                pause = _LONGEST_PAUSE
             if loop.time() - swept >= _SWEEP_EVERY:
                 swept = loop.time()
                 self._give_up(waiting)
@@ -176,7 +180,7 @@ class WaitingRoom:
         """The queue is another one now, or has forgotten: everybody queues again, in the old order."""
         before, waiting[:] = list(waiting), []
         for tier in {waiter.wish.tier for waiter in before}:
-            with suppress(LimiterUnavailable, ValueError):
+            with suppress(LimiterUnavailable):
                 await self._limiter.leave(tier, [one.wish for one in before if one.wish.tier == tier])
         for waiter in before:
             if waiter.granted.done():
