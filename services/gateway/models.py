@@ -315,6 +315,19 @@ class ApiKeyView(BaseModel):
     api_key: str = Field(description="shown this once")
 
 
+class ListedApiKeyView(BaseModel):
+    key_id: str
+    label: str
+    created_at: str
+    last_used_at: str | None = Field(description="to within three minutes; null: never")
+
+
+class ApiKeysView(BaseModel):
+    """Your keys that work, newest first."""
+
+    keys: list[ListedApiKeyView]
+
+
 class ProblemView(BaseModel):
     """RFC 9457."""
 

@@ -32,6 +32,7 @@ TABLE: dict[Reason.ValueType, tuple[int, str]] = {
     Reason.ERROR_REASON_METHOD_NOT_ALLOWED: (405, "Method not allowed"),
     Reason.ERROR_REASON_NOT_ACCEPTABLE: (406, "Not acceptable"),
     Reason.ERROR_REASON_UNSUPPORTED_MEDIA_TYPE: (415, "Unsupported media type"),
+    Reason.ERROR_REASON_API_KEY_NOT_FOUND: (404, "API key not found"),
     Reason.ERROR_REASON_CREDENTIALS_MISSING: (401, "Credentials missing"),
     Reason.ERROR_REASON_CREDENTIALS_INVALID: (401, "Credentials invalid"),
     Reason.ERROR_REASON_TOKEN_EXPIRED: (401, "Token expired"),

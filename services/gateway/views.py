@@ -154,6 +154,15 @@ def tokens_view(tokens: auth_pb2.TokenSet) -> View:
     }
 
 
+def api_key_view(key: auth_pb2.ApiKey) -> View:
+    return {
+        "key_id": key.key_id,
+        "label": key.label,
+        "created_at": time_view(key.created_at),
+        "last_used_at": time_view(key.last_used_at) if key.HasField("last_used_at") else None,
+    }
+
+
 def time_view(time: Timestamp) -> str:
     """RFC 3339, UTC, with microseconds."""
     return time.ToDatetime().isoformat(timespec="microseconds") + "Z"

@@ -11,12 +11,14 @@ import hashlib
 import secrets
 import unicodedata
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from focus.errors.v1.reason_pb2 import ErrorReason
 from services.common import logs
-from services.common.errors import Conflict, Exhausted, InvalidRequest, Unauthenticated
+from services.common.errors import Conflict, Exhausted, InvalidRequest, NotFound, Unauthenticated
 from services.session import email_address, refresh_tokens
 from services.session.passwords import Verdict
 from services.session.tokens import LIFETIME_SECONDS
@@ -65,6 +67,16 @@ class Rotated:
     salt: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """What is told about a key; `last_used_at` is when it was last exchanged for a token."""
+
+    key_id: str
+    label: str
+    created_at: datetime
+    last_used_at: datetime | None
+
+
 class Reused(Exception):
     """The token was used before, and not just now: its family has been revoked."""
 
@@ -100,6 +112,12 @@ class PeopleStore(Protocol):
 
     async def create_api_key(self, person: Person, key_hash: bytes, label: str, *, limit: int) -> str | None:
         """The key's UUID; None if the person has `limit` unrevoked keys. Raises LookupError: no such person."""
+
+    async def api_keys(self, person: Person) -> Sequence[ApiKey]:
+        """The person's unrevoked keys, newest first."""
+
+    async def revoke_api_key(self, person: Person, key_id: str) -> bool:
+        """Also a revoked one; False if the person has no such key."""
 
     async def use_api_key(self, key_hash: bytes) -> Person | None:
         """Whose key it is; notes the time of use."""
@@ -201,8 +219,7 @@ class People:
 
         Raises InvalidRequest, Exhausted (LIMIT_REACHED), Unauthenticated (the person is gone).
         """
-        _uuid("principal.tenant_id", person.tenant_id)
-        _uuid("principal.person_id", person.person_id)
+        _person(person)
         text = _line("label", label, MAX_LABEL_CHARS)
         api_key = API_KEY_PREFIX + secrets.token_urlsafe(32)
         try:
@@ -216,6 +233,18 @@ class People:
                 metadata={"limit": str(self._api_keys_per_person)},
             )
         return key_id, api_key
+
+    async def api_keys(self, person: Person) -> Sequence[ApiKey]:
+        """The person's keys that work, newest first. Raises InvalidRequest."""
+        _person(person)
+        return await self._store.api_keys(person)
+
+    async def revoke_api_key(self, person: Person, key_id: str) -> None:
+        """No token is given for the key any more. Raises InvalidRequest, NotFound (API_KEY_NOT_FOUND)."""
+        _person(person)
+        _uuid("key_id", key_id)
+        if not await self._store.revoke_api_key(person, key_id):
+            raise NotFound("You have no such API key.", ErrorReason.ERROR_REASON_API_KEY_NOT_FOUND)
 
     async def exchange_api_key(self, api_key: str) -> Tokens:
         """An access token, without a refresh token. Raises Unauthenticated (CREDENTIALS_INVALID)."""
@@ -247,6 +276,11 @@ def _line(field: str, text: str, most: int) -> str:
     if any(unicodedata.category(char) == "Cc" for char in line):
         raise _invalid(field, f"The {field.replace('_', ' ')} must be one line without control characters.")
     return line
+
+
+def _person(person: Person) -> None:
+    _uuid("principal.tenant_id", person.tenant_id)
+    _uuid("principal.person_id", person.person_id)
 
 
 def _uuid(field: str, text: str) -> None:

@@ -23,13 +23,15 @@ class Swept:
     conversations: int = 0
     holders: int = 0
     places: int = 0
+    families: int = 0
 
 
 class Upkeep(Protocol):
     """Small steps that any process may take at any time; two at once do no harm."""
 
     async def sweep(self) -> Swept:
-        """Removes some of what has expired: keys, deleted and outdated conversations, holders, places."""
+        """Removes some of what has expired: keys, deleted and outdated conversations, holders, places,
+        families of refresh tokens."""
 
     async def index(self) -> int:
         """Makes some new turns searchable; says how many."""
@@ -54,10 +56,16 @@ async def running(upkeep: Upkeep, *, sweep_seconds: float, index_seconds: float)
 
 async def _sweep(upkeep: Upkeep) -> int:
     swept = await upkeep.sweep()
-    total = swept.keys + swept.conversations + swept.holders + swept.places
+    total = swept.keys + swept.conversations + swept.holders + swept.places + swept.families
     if total:
-        log.info("swept", keys=swept.keys, conversations=swept.conversations, holders=swept.holders)
-    return swept.keys + swept.conversations
+        log.info(
+            "swept",
+            keys=swept.keys,
+            conversations=swept.conversations,
+            holders=swept.holders,
+            families=swept.families,
+        )
+    return swept.keys + swept.conversations + swept.families
 
 
 async def _repeat(step: Callable[[], Awaitable[int]], seconds: float) -> None:

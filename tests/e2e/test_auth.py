@@ -3,6 +3,7 @@
 import base64
 import json
 import secrets
+import uuid
 from typing import Any
 
 import httpx2
@@ -115,3 +116,22 @@ def test_an_api_key_is_its_owner(person: Person, visitor: httpx2.Client) -> None
     bearer = {"Authorization": f"Bearer {key}"}
     listed = visitor.get("/v1/conversations", headers=bearer).json()["conversations"]
     assert [one["conversation_id"] for one in listed] == [mine]
+
+
+def test_an_api_key_is_listed_without_its_text_and_revoked(person: Person, another: Person) -> None:
+    """A key that no server has seen yet stops at once; another person's is as if it were not there."""
+    made = person.client.post("/v1/api-keys", json={"label": "nightly"}).json()
+    reply = person.client.get("/v1/api-keys")
+    (listed,) = reply.json()["keys"]
+    assert (listed["key_id"], listed["label"], listed["last_used_at"]) == (made["key_id"], "nightly", None)
+    assert made["api_key"] not in reply.text
+    assert another.client.get("/v1/api-keys").json()["keys"] == []
+    path = f"/v1/api-keys/{made['key_id']}"
+    refused = another.client.delete(path)
+    unknown = person.client.delete(f"/v1/api-keys/{uuid.uuid4()}")
+    assert (refused.status_code, refused.json()["reason"]) == (404, "api_key_not_found")
+    assert {**refused.json(), "request_id": ""} == {**unknown.json(), "request_id": ""}
+    assert [person.client.delete(path).status_code for _ in range(2)] == [204, 204]
+    assert person.client.get("/v1/api-keys").json()["keys"] == []
+    bearer = {"Authorization": f"Bearer {made['api_key']}"}
+    assert another.client.get("/v1/conversations", headers=bearer).status_code == 401

@@ -9,11 +9,12 @@ from starlette.types import ASGIApp
 from focus.errors.v1.reason_pb2 import ErrorReason
 from focus.session.v1 import auth_pb2
 from services.gateway import negotiation
-from services.gateway.models import ApiKeyBody, ApiKeyView, RefreshBody, SignInBody, SignUpBody, TokensView
+from services.gateway.models import ApiKeyBody, ApiKeysView, ApiKeyView, RefreshBody, SignInBody, SignUpBody, TokensView
 from services.gateway.openapi import described
 from services.gateway.routes.entrance import Entrance
+from services.gateway.routes.ids import key_id_of
 from services.gateway.session import Session
-from services.gateway.views import Json, NoContent, tokens_view
+from services.gateway.views import Json, NoContent, api_key_view, tokens_view
 
 _STORE = ErrorReason.ERROR_REASON_STORE_UNAVAILABLE
 
@@ -113,3 +114,32 @@ def add_auth_routes(router: APIRouter, entrance: Entrance, session: Session) -> 
         asked = auth_pb2.CreateApiKeyRequest(principal=principal.message(), label=body.label)
         response = await session.call(session.auth.CreateApiKey, asked)
         return Json({"key_id": response.key_id, "api_key": response.api_key}, status=201)
+
+    @router.get(
+        "/v1/api-keys",
+        tags=["people"],
+        **described("List your API keys", answers=ApiKeysView),
+    )
+    async def api_keys(request: Request) -> ASGIApp:
+        principal = await entrance.principal(request)
+        negotiation.require(request)
+        asked = auth_pb2.ListApiKeysRequest(principal=principal.message())
+        found = await session.call(session.auth.ListApiKeys, asked)
+        return Json({"keys": [api_key_view(key) for key in found.keys]})
+
+    @router.delete(
+        "/v1/api-keys/{key_id}",
+        tags=["people"],
+        **described(
+            "Revoke an API key; servers that know it may still take it for up to three minutes",
+            answers=None,
+            fails=(ErrorReason.ERROR_REASON_API_KEY_NOT_FOUND,),
+            status=204,
+        ),
+    )
+    async def revoke_api_key(request: Request) -> ASGIApp:
+        principal = await entrance.principal(request)
+        await entrance.bodies.none(request)
+        asked = auth_pb2.RevokeApiKeyRequest(principal=principal.message(), key_id=key_id_of(request))
+        await session.call(session.auth.RevokeApiKey, asked)
+        return NoContent()

@@ -39,6 +39,14 @@ def share_id_of(request: Request) -> str:
     return value
 
 
+def key_id_of(request: Request) -> str:
+    """Raises NotFound (API_KEY_NOT_FOUND)."""
+    value: str = request.path_params["key_id"]
+    if _TURN.fullmatch(value) is None:
+        raise NotFound("You have no such API key.", ErrorReason.ERROR_REASON_API_KEY_NOT_FOUND)
+    return value
+
+
 def secret_of(request: Request) -> str:
     """Raises NotFound (SHARE_NOT_FOUND)."""
     value: str = request.path_params["secret"]

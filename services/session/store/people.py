@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from datetime import timedelta
 
 import asyncpg
 
 from services.session.email_address import EmailAddress
-from services.session.people import Account, Person, Reused, Rotated
+from services.session.people import Account, ApiKey, Person, Reused, Rotated
 from services.session.refresh_tokens import RefreshToken
 from services.session.store.pool import Pool
 
@@ -52,6 +53,15 @@ _CREATE_API_KEY = """
     INSERT INTO api_keys (tenant_id, person_id, key_hash, label)
     SELECT $1, $2, $3, $4
     WHERE (SELECT count(*) FROM api_keys WHERE person_id = $2 AND revoked_at IS NULL) < $5
+    RETURNING id
+"""
+_API_KEYS = """
+    SELECT id, label, created_at, last_used_at FROM api_keys
+    WHERE tenant_id = $1 AND person_id = $2 AND revoked_at IS NULL
+    ORDER BY created_at DESC, id DESC
+"""
+_REVOKE_API_KEY = """
+    UPDATE api_keys SET revoked_at = coalesce(revoked_at, now()) WHERE tenant_id = $1 AND person_id = $2 AND id = $3
     RETURNING id
 """
 _USE_API_KEY = """
@@ -113,6 +123,14 @@ class PostgresPeople:
                 raise LookupError(person.person_id)
             key_id = await connection.fetchval(_CREATE_API_KEY, tenant_id, person_id, key_hash, label, limit)
         return None if key_id is None else str(key_id)
+
+    async def api_keys(self, person: Person) -> Sequence[ApiKey]:
+        rows = await self._pool.rows(_API_KEYS, uuid.UUID(person.tenant_id), uuid.UUID(person.person_id))
+        return [ApiKey(str(row["id"]), row["label"], row["created_at"], row["last_used_at"]) for row in rows]
+
+    async def revoke_api_key(self, person: Person, key_id: str) -> bool:
+        whose = uuid.UUID(person.tenant_id), uuid.UUID(person.person_id)
+        return await self._pool.value(_REVOKE_API_KEY, *whose, uuid.UUID(key_id)) is not None
 
     async def use_api_key(self, key_hash: bytes) -> Person | None:
         row = await self._pool.row(_USE_API_KEY, key_hash)

@@ -28,6 +28,12 @@ DELETE FROM conversations WHERE id = ANY (ARRAY(
     LIMIT 100 FOR UPDATE OF c SKIP LOCKED))
 """
 _HOLDERS = "DELETE FROM holders WHERE expires_at < clock_timestamp() - interval '1 minute'"
+# A revoked family says nothing that an unknown one does not, and expires like any other.
+_FAMILIES = """
+DELETE FROM refresh_families WHERE id = ANY (ARRAY(
+    SELECT id FROM refresh_families WHERE expires_at < clock_timestamp()
+    ORDER BY expires_at LIMIT 1000 FOR UPDATE SKIP LOCKED))
+"""
 _PLACES = "DELETE FROM turn_queue WHERE alive_until < clock_timestamp() - interval '1 minute'"
 # One process at a time: the others would only compute the same.
 _INDEX = """
@@ -53,7 +59,8 @@ class PostgresUpkeep:
         """Removes some of what has expired."""
         keys = await self._delete(_KEYS, self._key_life)
         conversations = await self._delete(_DELETED, self._undelete) + await self._delete(_OUTDATED)
-        return Swept(keys, conversations, await self._delete(_HOLDERS), await self._delete(_PLACES))
+        holders, places = await self._delete(_HOLDERS), await self._delete(_PLACES)
+        return Swept(keys, conversations, holders, places, await self._delete(_FAMILIES))
 
     async def index(self) -> int:
         """Makes up to 100 new turns searchable."""

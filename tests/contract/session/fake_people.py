@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from services.session.email_address import EmailAddress
-from services.session.people import Account, Person, Reused, Rotated
+from services.session.people import Account, ApiKey, Person, Reused, Rotated
 from services.session.refresh_tokens import RefreshToken
 
 
@@ -25,6 +25,13 @@ class _Family:
     revoked: bool = False
 
 
+@dataclass
+class _Key:
+    owner: Person
+    listed: ApiKey
+    revoked: bool = False
+
+
 class FakePeople:
     """See `PeopleStore`. `clock` counts seconds."""
 
@@ -32,7 +39,7 @@ class FakePeople:
         self._clock = clock
         self.accounts: dict[str, Account] = {}
         self.families: dict[uuid.UUID, _Family] = {}
-        self._keys: dict[bytes, Person] = {}
+        self._keys: dict[bytes, _Key] = {}
 
     async def create_person(self, email: EmailAddress, password_hash: str, display_name: str) -> Person | None:
         if email.key in self.accounts:
@@ -80,13 +87,26 @@ class FakePeople:
     async def create_api_key(self, person: Person, key_hash: bytes, label: str, *, limit: int) -> str | None:
         if not self._exists(person):
             raise LookupError(person.person_id)
-        if sum(owner == person for owner in self._keys.values()) >= limit:
+        if len(await self.api_keys(person)) >= limit:
             return None
-        self._keys[key_hash] = person
-        return str(uuid.UUID(bytes=hashlib.sha256(key_hash).digest()[:16]))
+        self._keys[key_hash] = _Key(person, ApiKey(str(uuid.uuid4()), label, datetime.now(UTC), None))
+        return self._keys[key_hash].listed.key_id
+
+    async def api_keys(self, person: Person) -> Sequence[ApiKey]:
+        return [key.listed for key in reversed(self._keys.values()) if key.owner == person and not key.revoked]
+
+    async def revoke_api_key(self, person: Person, key_id: str) -> bool:
+        mine = [key for key in self._keys.values() if key.owner == person and key.listed.key_id == key_id]
+        for key in mine:
+            key.revoked = True
+        return bool(mine)
 
     async def use_api_key(self, key_hash: bytes) -> Person | None:
-        return self._keys.get(key_hash)
+        key = self._keys.get(key_hash)
+        if key is None or key.revoked:
+            return None
+        key.listed = dataclasses.replace(key.listed, last_used_at=datetime.now(UTC))
+        return key.owner
 
     def _exists(self, person: Person) -> bool:
         return any(account.person == person for account in self.accounts.values())

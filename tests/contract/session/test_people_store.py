@@ -226,5 +226,42 @@ async def test_nobody_gets_more_keys_than_the_limit_also_at_once(house: House) -
     assert await house.store.create_api_key(other, digest("other"), "", limit=3) is not None
 
 
+async def test_keys_are_listed_newest_first_with_their_last_use(house: House) -> None:
+    person, other = await house.person(), await house.person("bob@example.org")
+    made = [await house.store.create_api_key(person, digest(label), label, limit=3) for label in ("one", "two")]
+    await house.store.create_api_key(other, digest("other"), "other", limit=3)
+    assert [(key.key_id, key.label, key.last_used_at) for key in await house.store.api_keys(person)] == [
+        (made[1], "two", None),
+        (made[0], "one", None),
+    ]
+    await house.store.use_api_key(digest("one"))
+    two, one = await house.store.api_keys(person)
+    assert two.last_used_at is None
+    assert one.last_used_at is not None
+    assert one.created_at <= one.last_used_at
+
+
+async def test_a_revoked_key_is_nobodys_and_makes_room(house: House) -> None:
+    person = await house.person()
+    key_id = await house.store.create_api_key(person, digest("a"), "", limit=1)
+    assert key_id is not None
+    for _ in range(2):
+        assert await house.store.revoke_api_key(person, key_id)
+    assert await house.store.use_api_key(digest("a")) is None
+    assert await house.store.api_keys(person) == []
+    assert await house.store.create_api_key(person, digest("b"), "", limit=1) is not None
+
+
+async def test_nobody_revokes_somebody_elses_key(house: House) -> None:
+    person, other = await house.person(), await house.person("bob@example.org")
+    key_id = await house.store.create_api_key(person, digest("a"), "", limit=1)
+    assert key_id is not None
+    for whose in (other, Person(person.tenant_id, other.person_id), Person(other.tenant_id, person.person_id)):
+        assert not await house.store.revoke_api_key(whose, key_id)
+        assert await house.store.api_keys(whose) == []
+    assert not await house.store.revoke_api_key(person, str(uuid.uuid4()))
+    assert await house.store.use_api_key(digest("a")) == person
+
+
 def digest(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()

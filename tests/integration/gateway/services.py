@@ -114,6 +114,7 @@ class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
     def __init__(self, world: World) -> None:
         self._world = world
         self.registered: set[str] = set()
+        self.key_id = str(uuid.uuid4())
         self.tokens = auth_pb2.TokenSet(
             access_token="access",
             expires_in=180,
@@ -143,6 +144,18 @@ class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
 
     async def CreateApiKey(self, request: Any, context: Any) -> Any:
         return auth_pb2.CreateApiKeyResponse(key_id=str(uuid.uuid4()), api_key="fk_" + "k" * 43)
+
+    async def ListApiKeys(self, request: Any, context: Any) -> Any:
+        fresh, used = auth_pb2.ApiKey(key_id=self.key_id), auth_pb2.ApiKey(key_id=str(uuid.uuid4()), label="reports")
+        fresh.created_at.FromSeconds(1_700_000_000)
+        used.created_at.FromSeconds(1_600_000_000)
+        used.last_used_at.FromSeconds(1_650_000_000)
+        return auth_pb2.ListApiKeysResponse(keys=[fresh, used])
+
+    async def RevokeApiKey(self, request: Any, context: Any) -> Any:
+        if request.key_id != self.key_id:
+            raise NotFound("The store says: no such key.", ErrorReason.ERROR_REASON_API_KEY_NOT_FOUND)
+        return auth_pb2.RevokeApiKeyResponse()
 
     async def ExchangeApiKey(self, request: Any, context: Any) -> Any:
         raise Unavailable("The store is away.", ErrorReason.ERROR_REASON_STORE_UNAVAILABLE, retry_after=1.0)

@@ -82,6 +82,13 @@ async def test_people(reached: Reached) -> None:
     assert (await reached.call("POST", "/v1/auth/logout", json={"refresh_token": "fr_1"}))[0] == 204
     status, body, _ = await reached.call("POST", "/v1/api-keys", json={"label": "reports"})
     assert (status, body["api_key"][:3]) == (201, "fk_")
+    status, body, _ = await reached.call("GET", "/v1/api-keys")
+    assert [(key["label"], key["created_at"][:10], (key["last_used_at"] or "never")[:10]) for key in body["keys"]] == [
+        ("", "2023-11-14", "never"),
+        ("reports", "2020-09-13", "2022-04-15"),
+    ]
+    for key_id, expected_status in ((body["keys"][0]["key_id"], 204), (body["keys"][1]["key_id"], 404), ("fk_1", 404)):
+        assert (await reached.call("DELETE", f"/v1/api-keys/{key_id}"))[0] == expected_status
     assert (await reached.call("PUT", "/v1/retention", json={"days": 30}))[0] == 204
 
 

@@ -50,6 +50,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """None of the representations in Accept can be given."""
     ERROR_REASON_UNSUPPORTED_MEDIA_TYPE: _ErrorReason.ValueType  # 12
     """The body's Content-Type is not one that this route reads."""
+    ERROR_REASON_API_KEY_NOT_FOUND: _ErrorReason.ValueType  # 13
+    """The person has no such API key."""
     ERROR_REASON_CREDENTIALS_MISSING: _ErrorReason.ValueType  # 20
     """Who is asking.
 
@@ -154,6 +156,8 @@ ERROR_REASON_NOT_ACCEPTABLE: ErrorReason.ValueType  # 11
 """None of the representations in Accept can be given."""
 ERROR_REASON_UNSUPPORTED_MEDIA_TYPE: ErrorReason.ValueType  # 12
 """The body's Content-Type is not one that this route reads."""
+ERROR_REASON_API_KEY_NOT_FOUND: ErrorReason.ValueType  # 13
+"""The person has no such API key."""
 ERROR_REASON_CREDENTIALS_MISSING: ErrorReason.ValueType  # 20
 """Who is asking.
 

@@ -23,41 +23,52 @@ _sym_db = _symbol_database.Default()
 
 
 from focus.chat.v1 import chat_pb2 as focus_dot_chat_dot_v1_dot_chat__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x66ocus/session/v1/auth.proto\x12\x10\x66ocus.session.v1\x1a\x18\x66ocus/chat/v1/chat.proto\"x\n\x08TokenSet\x12\x14\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\t\x12\x12\n\nexpires_in\x18\x02 \x01(\x05\x12\x15\n\rrefresh_token\x18\x03 \x01(\t\x12+\n\tprincipal\x18\x04 \x01(\x0b\x32\x18.focus.chat.v1.Principal\"F\n\rSignUpRequest\x12\r\n\x05\x65mail\x18\x01 \x01(\t\x12\x10\n\x08password\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\"<\n\x0eSignUpResponse\x12*\n\x06tokens\x18\x01 \x01(\x0b\x32\x1a.focus.session.v1.TokenSet\"4\n\x11IssueTokenRequest\x12\r\n\x05\x65mail\x18\x01 \x01(\t\x12\x10\n\x08password\x18\x02 \x01(\t\"@\n\x12IssueTokenResponse\x12*\n\x06tokens\x18\x01 \x01(\x0b\x32\x1a.focus.session.v1.TokenSet\",\n\x13RefreshTokenRequest\x12\x15\n\rrefresh_token\x18\x01 \x01(\t\"B\n\x14RefreshTokenResponse\x12*\n\x06tokens\x18\x01 \x01(\x0b\x32\x1a.focus.session.v1.TokenSet\"&\n\rLogoutRequest\x12\x15\n\rrefresh_token\x18\x01 \x01(\t\"\x10\n\x0eLogoutResponse\"Q\n\x13\x43reateApiKeyRequest\x12+\n\tprincipal\x18\x01 \x01(\x0b\x32\x18.focus.chat.v1.Principal\x12\r\n\x05label\x18\x02 \x01(\t\"7\n\x14\x43reateApiKeyResponse\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61pi_key\x18\x02 \x01(\t\"(\n\x15\x45xchangeApiKeyRequest\x12\x0f\n\x07\x61pi_key\x18\x01 \x01(\t\"D\n\x16\x45xchangeApiKeyResponse\x12*\n\x06tokens\x18\x01 \x01(\x0b\x32\x1a.focus.session.v1.TokenSet2\xa3\x04\n\x0b\x41uthService\x12K\n\x06SignUp\x12\x1f.focus.session.v1.SignUpRequest\x1a .focus.session.v1.SignUpResponse\x12W\n\nIssueToken\x12#.focus.session.v1.IssueTokenRequest\x1a$.focus.session.v1.IssueTokenResponse\x12]\n\x0cRefreshToken\x12%.focus.session.v1.RefreshTokenRequest\x1a&.focus.session.v1.RefreshTokenResponse\x12K\n\x06Logout\x12\x1f.focus.session.v1.LogoutRequest\x1a .focus.session.v1.LogoutResponse\x12]\n\x0c\x43reateApiKey\x12%.focus.session.v1.CreateApiKeyRequest\x1a&.focus.session.v1.CreateApiKeyResponse\x12\x63\n\x0e\x45xchangeApiKey\x12\'.focus.session.v1.ExchangeApiKeyRequest\x1a(.focus.session.v1.ExchangeApiKeyResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x66ocus/session/v1/auth.proto\x12\x10\x66ocus.session.v1\x1a\x18\x66ocus/chat/v1/chat.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"x\n\x08TokenSet\x12\x14\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\t\x12\x12\n\nexpires_in\x18\x02 \x01(\x05\x12\x15\n\rrefresh_token\x18\x03 \x01(\t\x12+\n\tprincipal\x18\x04 \x01(\x0b\x32\x18.focus.chat.v1.Principal\"F\n\rSignUpRequest\x12\r\n\x05\x65mail\x18\x01 \x01(\t\x12\x10\n\x08password\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\"<\n\x0eSignUpResponse\x12*\n\x06tokens\x18\x01 \x01(\x0b\x32\x1a.focus.session.v1.TokenSet\"4\n\x11IssueTokenRequest\x12\r\n\x05\x65mail\x18\x01 \x01(\t\x12\x10\n\x08password\x18\x02 \x01(\t\"@\n\x12IssueTokenResponse\x12*\n\x06tokens\x18\x01 \x01(\x0b\x32\x1a.focus.session.v1.TokenSet\",\n\x13RefreshTokenRequest\x12\x15\n\rrefresh_token\x18\x01 \x01(\t\"B\n\x14RefreshTokenResponse\x12*\n\x06tokens\x18\x01 \x01(\x0b\x32\x1a.focus.session.v1.TokenSet\"&\n\rLogoutRequest\x12\x15\n\rrefresh_token\x18\x01 \x01(\t\"\x10\n\x0eLogoutResponse\"Q\n\x13\x43reateApiKeyRequest\x12+\n\tprincipal\x18\x01 \x01(\x0b\x32\x18.focus.chat.v1.Principal\x12\r\n\x05label\x18\x02 \x01(\t\"7\n\x14\x43reateApiKeyResponse\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61pi_key\x18\x02 \x01(\t\"\x89\x01\n\x06\x41piKey\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12.\n\ncreated_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0clast_used_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"A\n\x12ListApiKeysRequest\x12+\n\tprincipal\x18\x01 \x01(\x0b\x32\x18.focus.chat.v1.Principal\"=\n\x13ListApiKeysResponse\x12&\n\x04keys\x18\x01 \x03(\x0b\x32\x18.focus.session.v1.ApiKey\"R\n\x13RevokeApiKeyRequest\x12+\n\tprincipal\x18\x01 \x01(\x0b\x32\x18.focus.chat.v1.Principal\x12\x0e\n\x06key_id\x18\x02 \x01(\t\"\x16\n\x14RevokeApiKeyResponse\"(\n\x15\x45xchangeApiKeyRequest\x12\x0f\n\x07\x61pi_key\x18\x01 \x01(\t\"D\n\x16\x45xchangeApiKeyResponse\x12*\n\x06tokens\x18\x01 \x01(\x0b\x32\x1a.focus.session.v1.TokenSet2\xde\x05\n\x0b\x41uthService\x12K\n\x06SignUp\x12\x1f.focus.session.v1.SignUpRequest\x1a .focus.session.v1.SignUpResponse\x12W\n\nIssueToken\x12#.focus.session.v1.IssueTokenRequest\x1a$.focus.session.v1.IssueTokenResponse\x12]\n\x0cRefreshToken\x12%.focus.session.v1.RefreshTokenRequest\x1a&.focus.session.v1.RefreshTokenResponse\x12K\n\x06Logout\x12\x1f.focus.session.v1.LogoutRequest\x1a .focus.session.v1.LogoutResponse\x12]\n\x0c\x43reateApiKey\x12%.focus.session.v1.CreateApiKeyRequest\x1a&.focus.session.v1.CreateApiKeyResponse\x12Z\n\x0bListApiKeys\x12$.focus.session.v1.ListApiKeysRequest\x1a%.focus.session.v1.ListApiKeysResponse\x12]\n\x0cRevokeApiKey\x12%.focus.session.v1.RevokeApiKeyRequest\x1a&.focus.session.v1.RevokeApiKeyResponse\x12\x63\n\x0e\x45xchangeApiKey\x12\'.focus.session.v1.ExchangeApiKeyRequest\x1a(.focus.session.v1.ExchangeApiKeyResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'focus.session.v1.auth_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TOKENSET']._serialized_start=75
-  _globals['_TOKENSET']._serialized_end=195
-  _globals['_SIGNUPREQUEST']._serialized_start=197
-  _globals['_SIGNUPREQUEST']._serialized_end=267
-  _globals['_SIGNUPRESPONSE']._serialized_start=269
-  _globals['_SIGNUPRESPONSE']._serialized_end=329
-  _globals['_ISSUETOKENREQUEST']._serialized_start=331
-  _globals['_ISSUETOKENREQUEST']._serialized_end=383
-  _globals['_ISSUETOKENRESPONSE']._serialized_start=385
-  _globals['_ISSUETOKENRESPONSE']._serialized_end=449
-  _globals['_REFRESHTOKENREQUEST']._serialized_start=451
-  _globals['_REFRESHTOKENREQUEST']._serialized_end=495
-  _globals['_REFRESHTOKENRESPONSE']._serialized_start=497
-  _globals['_REFRESHTOKENRESPONSE']._serialized_end=563
-  _globals['_LOGOUTREQUEST']._serialized_start=565
-  _globals['_LOGOUTREQUEST']._serialized_end=603
-  _globals['_LOGOUTRESPONSE']._serialized_start=605
-  _globals['_LOGOUTRESPONSE']._serialized_end=621
-  _globals['_CREATEAPIKEYREQUEST']._serialized_start=623
-  _globals['_CREATEAPIKEYREQUEST']._serialized_end=704
-  _globals['_CREATEAPIKEYRESPONSE']._serialized_start=706
-  _globals['_CREATEAPIKEYRESPONSE']._serialized_end=761
-  _globals['_EXCHANGEAPIKEYREQUEST']._serialized_start=763
-  _globals['_EXCHANGEAPIKEYREQUEST']._serialized_end=803
-  _globals['_EXCHANGEAPIKEYRESPONSE']._serialized_start=805
-  _globals['_EXCHANGEAPIKEYRESPONSE']._serialized_end=873
-  _globals['_AUTHSERVICE']._serialized_start=876
-  _globals['_AUTHSERVICE']._serialized_end=1423
+  _globals['_TOKENSET']._serialized_start=108
+  _globals['_TOKENSET']._serialized_end=228
+  _globals['_SIGNUPREQUEST']._serialized_start=230
+  _globals['_SIGNUPREQUEST']._serialized_end=300
+  _globals['_SIGNUPRESPONSE']._serialized_start=302
+  _globals['_SIGNUPRESPONSE']._serialized_end=362
+  _globals['_ISSUETOKENREQUEST']._serialized_start=364
+  _globals['_ISSUETOKENREQUEST']._serialized_end=416
+  _globals['_ISSUETOKENRESPONSE']._serialized_start=418
+  _globals['_ISSUETOKENRESPONSE']._serialized_end=482
+  _globals['_REFRESHTOKENREQUEST']._serialized_start=484
+  _globals['_REFRESHTOKENREQUEST']._serialized_end=528
+  _globals['_REFRESHTOKENRESPONSE']._serialized_start=530
+  _globals['_REFRESHTOKENRESPONSE']._serialized_end=596
+  _globals['_LOGOUTREQUEST']._serialized_start=598
+  _globals['_LOGOUTREQUEST']._serialized_end=636
+  _globals['_LOGOUTRESPONSE']._serialized_start=638
+  _globals['_LOGOUTRESPONSE']._serialized_end=654
+  _globals['_CREATEAPIKEYREQUEST']._serialized_start=656
+  _globals['_CREATEAPIKEYREQUEST']._serialized_end=737
+  _globals['_CREATEAPIKEYRESPONSE']._serialized_start=739
+  _globals['_CREATEAPIKEYRESPONSE']._serialized_end=794
+  _globals['_APIKEY']._serialized_start=797
+  _globals['_APIKEY']._serialized_end=934
+  _globals['_LISTAPIKEYSREQUEST']._serialized_start=936
+  _globals['_LISTAPIKEYSREQUEST']._serialized_end=1001
+  _globals['_LISTAPIKEYSRESPONSE']._serialized_start=1003
+  _globals['_LISTAPIKEYSRESPONSE']._serialized_end=1064
+  _globals['_REVOKEAPIKEYREQUEST']._serialized_start=1066
+  _globals['_REVOKEAPIKEYREQUEST']._serialized_end=1148
+  _globals['_REVOKEAPIKEYRESPONSE']._serialized_start=1150
+  _globals['_REVOKEAPIKEYRESPONSE']._serialized_end=1172
+  _globals['_EXCHANGEAPIKEYREQUEST']._serialized_start=1174
+  _globals['_EXCHANGEAPIKEYREQUEST']._serialized_end=1214
+  _globals['_EXCHANGEAPIKEYRESPONSE']._serialized_start=1216
+  _globals['_EXCHANGEAPIKEYRESPONSE']._serialized_end=1284
+  _globals['_AUTHSERVICE']._serialized_start=1287
+  _globals['_AUTHSERVICE']._serialized_end=2021
 # @@protoc_insertion_point(module_scope)

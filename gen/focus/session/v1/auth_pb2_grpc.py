@@ -63,6 +63,16 @@ class AuthServiceStub:
                 request_serializer=focus_dot_session_dot_v1_dot_auth__pb2.CreateApiKeyRequest.SerializeToString,
                 response_deserializer=focus_dot_session_dot_v1_dot_auth__pb2.CreateApiKeyResponse.FromString,
                 _registered_method=True)
+        self.ListApiKeys = channel.unary_unary(
+                '/focus.session.v1.AuthService/ListApiKeys',
+                request_serializer=focus_dot_session_dot_v1_dot_auth__pb2.ListApiKeysRequest.SerializeToString,
+                response_deserializer=focus_dot_session_dot_v1_dot_auth__pb2.ListApiKeysResponse.FromString,
+                _registered_method=True)
+        self.RevokeApiKey = channel.unary_unary(
+                '/focus.session.v1.AuthService/RevokeApiKey',
+                request_serializer=focus_dot_session_dot_v1_dot_auth__pb2.RevokeApiKeyRequest.SerializeToString,
+                response_deserializer=focus_dot_session_dot_v1_dot_auth__pb2.RevokeApiKeyResponse.FromString,
+                _registered_method=True)
         self.ExchangeApiKey = channel.unary_unary(
                 '/focus.session.v1.AuthService/ExchangeApiKey',
                 request_serializer=focus_dot_session_dot_v1_dot_auth__pb2.ExchangeApiKeyRequest.SerializeToString,
@@ -128,6 +138,24 @@ class AuthServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListApiKeys(self, request, context):
+        """ListApiKeys gives the caller's keys that were not revoked, newest first; never a key's text.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeApiKey(self, request, context):
+        """RevokeApiKey ends one of the caller's keys; one that was revoked before is no error.
+        No new token is given for it from now on; the last one given lives for up to 180 s.
+
+        Fails with NOT_FOUND (API_KEY_NOT_FOUND), the same for a key that never was and for
+        somebody else's.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ExchangeApiKey(self, request, context):
         """ExchangeApiKey gives an access token for an API key, and no refresh token: come
         again with the key.
@@ -165,6 +193,16 @@ def add_AuthServiceServicer_to_server(servicer, server):
                     servicer.CreateApiKey,
                     request_deserializer=focus_dot_session_dot_v1_dot_auth__pb2.CreateApiKeyRequest.FromString,
                     response_serializer=focus_dot_session_dot_v1_dot_auth__pb2.CreateApiKeyResponse.SerializeToString,
+            ),
+            'ListApiKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListApiKeys,
+                    request_deserializer=focus_dot_session_dot_v1_dot_auth__pb2.ListApiKeysRequest.FromString,
+                    response_serializer=focus_dot_session_dot_v1_dot_auth__pb2.ListApiKeysResponse.SerializeToString,
+            ),
+            'RevokeApiKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeApiKey,
+                    request_deserializer=focus_dot_session_dot_v1_dot_auth__pb2.RevokeApiKeyRequest.FromString,
+                    response_serializer=focus_dot_session_dot_v1_dot_auth__pb2.RevokeApiKeyResponse.SerializeToString,
             ),
             'ExchangeApiKey': grpc.unary_unary_rpc_method_handler(
                     servicer.ExchangeApiKey,
@@ -311,6 +349,60 @@ class AuthService:
             '/focus.session.v1.AuthService/CreateApiKey',
             focus_dot_session_dot_v1_dot_auth__pb2.CreateApiKeyRequest.SerializeToString,
             focus_dot_session_dot_v1_dot_auth__pb2.CreateApiKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListApiKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/focus.session.v1.AuthService/ListApiKeys',
+            focus_dot_session_dot_v1_dot_auth__pb2.ListApiKeysRequest.SerializeToString,
+            focus_dot_session_dot_v1_dot_auth__pb2.ListApiKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeApiKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/focus.session.v1.AuthService/RevokeApiKey',
+            focus_dot_session_dot_v1_dot_auth__pb2.RevokeApiKeyRequest.SerializeToString,
+            focus_dot_session_dot_v1_dot_auth__pb2.RevokeApiKeyResponse.FromString,
             options,
             channel_credentials,
             insecure,

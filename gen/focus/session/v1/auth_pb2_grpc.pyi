@@ -68,6 +68,15 @@ class AuthServiceStub:
     Fails with FAILED_PRECONDITION (LIMIT_REACHED: keys of one person), INVALID_ARGUMENT
     (INVALID_ARGUMENT), UNAUTHENTICATED (CREDENTIALS_INVALID: the person is gone).
     """
+    ListApiKeys: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ListApiKeysRequest, _auth_pb2.ListApiKeysResponse]
+    """ListApiKeys gives the caller's keys that were not revoked, newest first; never a key's text."""
+    RevokeApiKey: _grpc.UnaryUnaryMultiCallable[_auth_pb2.RevokeApiKeyRequest, _auth_pb2.RevokeApiKeyResponse]
+    """RevokeApiKey ends one of the caller's keys; one that was revoked before is no error.
+    No new token is given for it from now on; the last one given lives for up to 180 s.
+
+    Fails with NOT_FOUND (API_KEY_NOT_FOUND), the same for a key that never was and for
+    somebody else's.
+    """
     ExchangeApiKey: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ExchangeApiKeyRequest, _auth_pb2.ExchangeApiKeyResponse]
     """ExchangeApiKey gives an access token for an API key, and no refresh token: come
     again with the key.
@@ -114,6 +123,15 @@ class AuthServiceAsyncStub(AuthServiceStub):
 
     Fails with FAILED_PRECONDITION (LIMIT_REACHED: keys of one person), INVALID_ARGUMENT
     (INVALID_ARGUMENT), UNAUTHENTICATED (CREDENTIALS_INVALID: the person is gone).
+    """
+    ListApiKeys: _aio.UnaryUnaryMultiCallable[_auth_pb2.ListApiKeysRequest, _auth_pb2.ListApiKeysResponse]  # type: ignore[assignment]
+    """ListApiKeys gives the caller's keys that were not revoked, newest first; never a key's text."""
+    RevokeApiKey: _aio.UnaryUnaryMultiCallable[_auth_pb2.RevokeApiKeyRequest, _auth_pb2.RevokeApiKeyResponse]  # type: ignore[assignment]
+    """RevokeApiKey ends one of the caller's keys; one that was revoked before is no error.
+    No new token is given for it from now on; the last one given lives for up to 180 s.
+
+    Fails with NOT_FOUND (API_KEY_NOT_FOUND), the same for a key that never was and for
+    somebody else's.
     """
     ExchangeApiKey: _aio.UnaryUnaryMultiCallable[_auth_pb2.ExchangeApiKeyRequest, _auth_pb2.ExchangeApiKeyResponse]  # type: ignore[assignment]
     """ExchangeApiKey gives an access token for an API key, and no refresh token: come
@@ -188,6 +206,27 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Fails with FAILED_PRECONDITION (LIMIT_REACHED: keys of one person), INVALID_ARGUMENT
         (INVALID_ARGUMENT), UNAUTHENTICATED (CREDENTIALS_INVALID: the person is gone).
+        """
+
+    @_abc_1.abstractmethod
+    def ListApiKeys(
+        self,
+        request: _auth_pb2.ListApiKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.ListApiKeysResponse, _abc.Awaitable[_auth_pb2.ListApiKeysResponse]]:
+        """ListApiKeys gives the caller's keys that were not revoked, newest first; never a key's text."""
+
+    @_abc_1.abstractmethod
+    def RevokeApiKey(
+        self,
+        request: _auth_pb2.RevokeApiKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.RevokeApiKeyResponse, _abc.Awaitable[_auth_pb2.RevokeApiKeyResponse]]:
+        """RevokeApiKey ends one of the caller's keys; one that was revoked before is no error.
+        No new token is given for it from now on; the last one given lives for up to 180 s.
+
+        Fails with NOT_FOUND (API_KEY_NOT_FOUND), the same for a key that never was and for
+        somebody else's.
         """
 
     @_abc_1.abstractmethod

@@ -36,6 +36,8 @@ _CHANGES = (
         at timestamptz NOT NULL
     )
     """,
+    # What has expired is found without looking at all that has not.
+    "CREATE INDEX refresh_families_expiry ON refresh_families (expires_at)",
     "CREATE INDEX usage_events_tenant ON usage_events (tenant_id, at)",
 )
 
@@ -47,4 +49,5 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute("DROP TABLE usage_events")
+    op.execute("DROP INDEX refresh_families_expiry")
     op.execute("ALTER TABLE holders DROP COLUMN cancelled")

@@ -57,6 +57,14 @@ class House:
         request = auth_pb2.CreateApiKeyRequest(principal=tokens.principal, label="laptop")
         return (await client.unary(self.stub.CreateApiKey, request, timeout=10)).api_key
 
+    async def list_keys(self, tokens: auth_pb2.TokenSet) -> list[auth_pb2.ApiKey]:
+        request = auth_pb2.ListApiKeysRequest(principal=tokens.principal)
+        return list((await client.unary(self.stub.ListApiKeys, request, timeout=10)).keys)
+
+    async def revoke_key(self, tokens: auth_pb2.TokenSet, key_id: str) -> None:
+        request = auth_pb2.RevokeApiKeyRequest(principal=tokens.principal, key_id=key_id)
+        await client.unary(self.stub.RevokeApiKey, request, timeout=10)
+
     async def sql(self, text: str) -> list[Any]:
         connection = await asyncpg.connect(self.database_url)
         try:
@@ -187,6 +195,38 @@ async def test_a_revoked_key_gives_no_token(house: House) -> None:
     assert await house.sql("SELECT count(*) FROM api_keys WHERE last_used_at IS NOT NULL") == [(1,)]
     await house.sql("UPDATE api_keys SET revoked_at = now()")
     assert await reason(exchange(api_key)) == "CREDENTIALS_INVALID"
+
+
+async def test_keys_are_listed_without_their_text_and_revoked(house: House) -> None:
+    ada, bob = await house.sign_up(), await house.sign_up("bob@example.org")
+    used, unused = await house.create_key(ada), await house.create_key(ada)
+    await KeyExchange(house.stub)(used)
+    listed = await house.list_keys(ada)
+    assert [(key.label, key.HasField("last_used_at")) for key in listed] == [("laptop", False), ("laptop", True)]
+    assert used.encode() not in b"".join(key.SerializeToString() for key in listed)
+    for tokens, key_id in ((bob, listed[1].key_id), (ada, str(uuid.uuid4()))):
+        assert await reason(house.revoke_key(tokens, key_id)) == "API_KEY_NOT_FOUND"
+    for _ in range(2):
+        await house.revoke_key(ada, listed[1].key_id)
+    assert [key.key_id for key in await house.list_keys(ada)] == [listed[0].key_id]
+    assert await reason(KeyExchange(house.stub)(used)) == "CREDENTIALS_INVALID"
+    assert await KeyExchange(house.stub)(unused)
+
+
+async def test_a_revoked_key_that_a_gateway_knows_stops_with_its_token(house: House) -> None:
+    """After 180 s at the latest, and at the first exchange in the background if it is used before that."""
+    now = 0.0
+    ada = await house.sign_up()
+    api_key = await house.create_key(ada)
+    principals = Principals(house.verifier, KeyExchange(house.stub), clock=lambda: now)
+    async with principals.running():
+        who = await principals.authenticate(f"Bearer {api_key}")
+        (listed,) = await house.list_keys(ada)
+        await house.revoke_key(ada, listed.key_id)
+        now = 119.0
+        assert await principals.authenticate(f"Bearer {api_key}") == who
+        now = 180.0
+        assert await reason(principals.authenticate(f"Bearer {api_key}")) == "CREDENTIALS_INVALID"
 
 
 async def test_without_postgresql_nothing_is_called_invalid_and_kept_tokens_serve(

@@ -9,7 +9,8 @@ from datetime import timedelta
 
 import pytest
 
-from services.session import sweeping
+from services.session import email_address, refresh_tokens, sweeping
+from services.session.store.people import PostgresPeople
 from services.session.store.pool import Pool
 from services.session.store.upkeep import PostgresUpkeep
 from services.session.sweeping import Swept
@@ -107,6 +108,24 @@ async def test_dead_holders_and_places_go(house: House) -> None:
     await house.stores.turns.renew(new_id())
     assert await house.upkeep.sweep() == Swept(holders=1, places=1)
     assert await house.count("holders") == 1
+
+
+async def test_expired_sign_ins_go(house: House) -> None:
+    people = PostgresPeople(house.pool)
+    address = email_address.parse("ada@example.org")
+    assert address is not None
+    ada = await people.create_person(address, "digest", "Ada")
+    assert ada is not None
+    tokens = [refresh_tokens.first() for _ in range(3)]
+    for token in tokens:
+        assert await people.open_family(ada, token.family, token.digest, 3600.0)
+    await people.revoke_family(tokens[0].family)
+    await house.pool.execute(
+        "UPDATE refresh_families SET expires_at = expires_at - interval '2 h' WHERE id = ANY ($1)",
+        [token.family for token in tokens[:2]],
+    )
+    assert await house.upkeep.sweep() == Swept(families=2)
+    assert await people.rotate(tokens[2], refresh_tokens.salt(), lifetime=3600.0, grace=10.0) is not None
 
 
 async def test_sweeps_at_once_do_each_thing_once(house: House) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from focus.errors.v1.reason_pb2 import ErrorReason
-from services.common.errors import Conflict, Exhausted, FocusError, InvalidRequest, Unauthenticated
+from services.common.errors import Conflict, Exhausted, FocusError, InvalidRequest, NotFound, Unauthenticated
 from services.gateway.tokens import Principal, TokenVerifier
 from services.session import passwords, signing_keys
 from services.session.passwords import Cost, Passwords, Verdict
@@ -213,3 +213,30 @@ async def test_a_label_is_one_short_line(house: House) -> None:
         with fails(InvalidRequest, "INVALID_ARGUMENT") as caught:
             await house.people.create_api_key(new.person, label)
         assert caught.value.metadata == {"field": "label"}
+
+
+async def test_a_revoked_key_gives_no_token_and_may_be_revoked_again(house: House) -> None:
+    new = await house.people.sign_up("ada@example.org", PASSWORD, "")
+    key_id, api_key = await house.people.create_api_key(new.person, "laptop")
+    (listed,) = await house.people.api_keys(new.person)
+    assert (listed.key_id, listed.label) == (key_id, "laptop")
+    for _ in range(2):
+        await house.people.revoke_api_key(new.person, key_id)
+    assert await house.people.api_keys(new.person) == []
+    with fails(Unauthenticated, "CREDENTIALS_INVALID"):
+        await house.people.exchange_api_key(api_key)
+
+
+async def test_anothers_key_is_answered_like_one_that_never_was(house: House) -> None:
+    ada = await house.people.sign_up("ada@example.org", PASSWORD, "")
+    bob = await house.people.sign_up("bob@example.org", PASSWORD, "")
+    key_id, api_key = await house.people.create_api_key(ada.person, "")
+    said = []
+    for one in (key_id, str(uuid.uuid4())):
+        with fails(NotFound, "API_KEY_NOT_FOUND") as caught:
+            await house.people.revoke_api_key(bob.person, one)
+        said.append((caught.value.message, caught.value.metadata))
+    assert said[0] == said[1]
+    assert (await house.people.exchange_api_key(api_key)).person == ada.person
+    with fails(InvalidRequest, "INVALID_ARGUMENT"):
+        await house.people.revoke_api_key(ada.person, "fk_")
