@@ -14,7 +14,8 @@ from services.flow.deadline import Deadline
 from services.flow.flight import Course, Stopped
 from services.flow.generating import generate
 from services.flow.holder import Holder
-from services.flow.inquiry import Found, Inquiry, Terms
+from services.flow.inquiry import Inquiry, Terms
+from services.flow.joint import Found
 from services.flow.lease import BEGIN_SECONDS, InDoubt, begun, commit
 from services.flow.question import Answered, CacheUse, Question, Repeatable
 

@@ -15,6 +15,7 @@ from focus.llm.v1 import llm_pb2, llm_pb2_grpc
 from focus.session.v1 import turn_pb2, turn_pb2_grpc
 from services.common.rpc import client
 from services.flow.fills import Fills
+from services.flow.joint import Joints
 from services.flow.refreshing import Refreshes
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ class Clients:
         self.models = models
         self.fills = Fills(answers)
         self.refreshes = Refreshes(answers, models, self.fills)
+        self.joints = Joints()
 
     async def close(self) -> None:
         """Ends what nobody waits for, and gives leases back that the cache has given."""

@@ -90,13 +90,18 @@ class Fills:
         self._ending: set[asyncio.Task[None]] = set()
 
     def hold(self, granted: cache_pb2.Fill, course: Course) -> Fill:
-        """Renews the lease until it is dropped, and lets `course` go on without its client while somebody follows."""
+        """Renews the lease until it is dropped, and shows `course` to those who follow."""
         fill = Fill(granted, course)
         self._fills[fill.token] = fill
-        course.shared(lambda: self._audience(fill))
         if self._beating is None or self._beating.done():
             self._beating = asyncio.create_task(self._beat(), name="renew fills")
         return fill
+
+    async def followed(self, fill: Fill) -> bool:
+        """Whether anybody follows, as of now."""
+        if not fill.followed:
+            await self._renew([fill])
+        return fill.followed
 
     async def publish(self, fill: Fill) -> None:
         """All that was told, before the answer is stored: who follows sees the same pieces."""
@@ -108,8 +113,7 @@ class Fills:
 
     def drop(self, fill: Fill) -> None:
         """Renews no more: the answer was stored, or the lease is lost."""
-        if self._fills.pop(fill.token, None) is not None:
-            fill.course.shared(None)
+        self._fills.pop(fill.token, None)
 
     def release(self, fill: Fill, failure: FocusError | None = None) -> None:
         """Ends a fill without answer: those who follow it fail alike, or else one of them takes over.
@@ -136,11 +140,6 @@ class Fills:
         for fill in list(self._fills.values()):
             self.release(fill)
         await asyncio.gather(*self._ending)
-
-    async def _audience(self, fill: Fill) -> bool:
-        if not fill.followed:
-            await self._renew([fill])
-        return fill.followed
 
     async def _beat(self) -> None:
         context.bind()

@@ -45,12 +45,14 @@ class Course:
         self._stop_asked = False
         self._audience: Callable[[], Awaitable[bool]] | None = None
         self._asking: asyncio.Task[None] | None = None
+        self._moved: asyncio.Event | None = None
         self._interruptible: _Interruptible | None = None
 
     def emit(self, event: Event) -> None:
         """Tells the follower, if there still is one."""
         if isinstance(event, Delta | Escalated):
             self.told.append(event)
+            self.tell()
         if not self._left:
             self.events.append(event)
             self.news.set()
@@ -59,7 +61,20 @@ class Course:
         """Voids what was told of the answer; another one begins."""
         if self.told:
             self.told = []
+            self.tell()
             self.emit(Restarted())
+
+    def moved(self) -> asyncio.Event:
+        """Is set when there is something new for those who watch `told`."""
+        if self._moved is None:
+            self._moved = asyncio.Event()
+        return self._moved
+
+    def tell(self) -> None:
+        """Wakes those who watch."""
+        if self._moved is not None:
+            self._moved.set()
+            self._moved = None
 
     @property
     def text(self) -> str:

@@ -22,6 +22,7 @@ from services.flow.deadline import Deadline
 from services.flow.events import Delta, Escalated
 from services.flow.fills import Fill
 from services.flow.flight import Course
+from services.flow.joint import Found, Joint, for_nothing
 from services.flow.question import CacheUse, Question
 
 log = logs.get(__name__)
@@ -40,18 +41,6 @@ class Terms:
 
     control: cache_pb2.CacheControl = field(default_factory=cache_pb2.CacheControl)
     may_learn: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """An answer, and where it comes from."""
-
-    answer: chat_pb2.Answer
-    cache: CacheUse
-    # Seconds since it was stored; None: it is new.
-    age: int | None = None
-    # Names the stored answer to its tenant; empty: it is not kept.
-    entry: bytes = b""
 
 
 class Inquiry:
@@ -73,6 +62,7 @@ class Inquiry:
         at_once: bool = False,
     ) -> None:
         self._answers, self._fills, self._refreshes = clients.answers, clients.fills, clients.refreshes
+        self._joints = clients.joints
         self._principal = principal
         self._question = question.for_cache()
         self._terms = terms
@@ -80,6 +70,7 @@ class Inquiry:
         self._deadline = deadline
         self._at_once = at_once
         self._early: asyncio.Task[cache_pb2.LookupResponse | None] | None = None
+        self._joint: Joint | None = None
         self._looked = 0.0
         # None: the cache did not answer, so it is not told the answer either.
         self._fill: cache_pb2.Fill | None = None
@@ -104,29 +95,26 @@ class Inquiry:
         Raises NotFound (NOT_CACHED) where only a stored answer was wanted, and the failure
         of whoever was followed.
         """
-        for _ in range(_MOST_TRIES):
-            looked = await self._first_look_up()
-            kind = looked.WhichOneof("result") if looked is not None else None
-            if looked is None:
-                break
-            if kind == "hit":
-                return self._hit(looked.hit)
-            if kind == "miss":
-                self._take(looked.miss)
-                break
-            self._course.cache = "coalesced"
-            try:
-                found = await self._follow(looked.following.token)
-            except Unavailable as err:
-                # Only the stream broke: the fill may go on, and another replica knows of it.
-                log.info("a stream to follow broke off", reason=err.reason_name)
-                self._course.restart()
-                continue
-            if found is not None:
-                return found
-            break
-        self._must_generate("miss")
-        return None
+        control = self._terms.control
+        if not (self._early or control.no_cache or control.no_store or control.only_if_cached):
+            key = (
+                self._principal.tenant_id,
+                self._question.SerializeToString(deterministic=True),
+                control.SerializeToString(deterministic=True),
+            )
+            while (joint := self._joints.get(key)) is not None:
+                found = await self._watch(joint)
+                if found is not None:
+                    self._course.cache = found.cache
+                    return found
+            self._joint = self._joints.lead(key, self._course)
+        self._course.shared(self._audience)
+        found = await self._find()
+        if found is None:
+            self._must_generate("miss")
+        elif self._joint is not None:
+            self._joint.found(found)
+        return found
 
     def bypass(self) -> None:
         """In place of `find` where the answer depends on what was said before. Raises NotFound (NOT_CACHED)."""
@@ -139,10 +127,16 @@ class Inquiry:
         """
         fill, held = self._fill, self._held
         complete = answer.finish_reason == chat_pb2.FINISH_REASON_STOP and answer.text
-        if fill is None or not (complete or held):
-            return b""
-        if held is not None:
-            await self._fills.publish(held)
+        entry = b""
+        if fill is not None and (complete or held is not None):
+            if held is not None:
+                await self._fills.publish(held)
+            entry = await self._store(answer, fill, seconds)
+        if self._joint is not None:
+            self._joint.found(Found(answer, "miss", entry=entry))
+        return entry
+
+    async def _store(self, answer: chat_pb2.Answer, fill: cache_pb2.Fill, seconds: float) -> bytes:
         request = cache_pb2.StoreRequest(
             principal=self._principal,
             question=self._question,
@@ -164,10 +158,49 @@ class Inquiry:
         """An old answer where generating failed (stale-if-error, RFC 5861 section 4); else raises the failure."""
         if self._fallback is None or not _is_ours(failure):
             raise failure
-        self.give_up(failure)
         self._course.restart()
+        if self._joint is not None:
+            self._joint.found(self._fallback)
+        self.give_up(failure)
         log.info("a stale answer is given, for generating failed", reason=failure.reason_name)
         return self._fallback
+
+    async def _watch(self, joint: Joint) -> Found | None:
+        try:
+            async with asyncio.timeout(self._deadline.remaining()):
+                return await joint.watch(self._course)
+        except TimeoutError:
+            self._deadline.remaining()  # says it as everywhere
+            return None
+
+    async def _find(self) -> Found | None:
+        for _ in range(_MOST_TRIES):
+            looked = await self._first_look_up()
+            kind = looked.WhichOneof("result") if looked is not None else None
+            if looked is None:
+                break
+            if kind == "hit":
+                return self._hit(looked.hit)
+            if kind == "miss":
+                self._take(looked.miss)
+                break
+            self._course.cache = "coalesced"
+            try:
+                found = await self._follow(looked.following.token)
+            except Unavailable as err:
+                # Only the stream broke: the fill may go on, and another replica knows of it.
+                log.info("a stream to follow broke off", reason=err.reason_name)
+                self._course.restart()
+                continue
+            if found is not None:
+                return found
+            break
+        return None
+
+    async def _audience(self) -> bool:
+        if self._joint is not None and self._joint.followers:
+            return True
+        return self._held is not None and await self._fills.followed(self._held)
 
     async def _first_look_up(self) -> cache_pb2.LookupResponse | None:
         early, self._early = self._early, None
@@ -228,7 +261,7 @@ class Inquiry:
                     elif kind == "restarted":
                         course.restart()
                     elif kind == "finished":
-                        return Found(_for_nothing(event.finished.answer), "coalesced", entry=event.finished.entry)
+                        return Found(for_nothing(event.finished.answer), "coalesced", entry=event.finished.entry)
                     elif kind == "lead":
                         course.restart()
                         self._lead(event.lead.fill)
@@ -261,6 +294,8 @@ class Inquiry:
         if self._held is not None:
             self._fills.release(self._held, failure)
         self._forget()
+        if self._joint is not None:
+            self._joint.failed(failure)
 
     def _forget(self) -> None:
         if self._held is not None:
@@ -270,13 +305,7 @@ class Inquiry:
 
 def _stored(hit: cache_pb2.LookupResponse.Hit, cache: CacheUse) -> Found:
     age = max(0, int(time.time() - hit.stored_at.seconds)) if hit.HasField("stored_at") else 0
-    return Found(_for_nothing(hit.answer), cache, age, hit.entry)
-
-
-def _for_nothing(answer: chat_pb2.Answer) -> chat_pb2.Answer:
-    answer.ClearField("usage")
-    answer.ClearField("cost_microusd")
-    return answer
+    return Found(for_nothing(hit.answer), cache, age, hit.entry)
 
 
 def _failure(told: cache_pb2.FillFailure) -> FocusError:

@@ -15,7 +15,8 @@ from services.flow.deadline import Deadline
 from services.flow.flight import Course, Stopped
 from services.flow.generating import Withheld, generate
 from services.flow.holder import Holder
-from services.flow.inquiry import Found, Inquiry, Terms
+from services.flow.inquiry import Inquiry, Terms
+from services.flow.joint import Found
 from services.flow.lease import InDoubt, commit, take_lease
 from services.flow.question import Committed, Question, Repeatable
 

@@ -20,8 +20,7 @@ ResultT = TypeVar("ResultT")
 async def world() -> AsyncIterator[World]:
     world = World()
     yield world
-    world.trace.gates.clear()
-    await world.clients.close()
+    await world.close()
 
 
 @pytest.fixture

@@ -467,4 +467,15 @@ class World:
         self.turns = MemoryTurns(self.trace)
         self.answers = MemoryAnswers(self.trace)
         self.models = ScriptedModels(self.trace)
-        self.clients = Clients(self.turns, self.answers, self.models)
+        self._processes: list[Clients] = []
+        self.clients = self.process()
+
+    def process(self) -> Clients:
+        """The clients of another process."""
+        self._processes.append(Clients(self.turns, self.answers, self.models))
+        return self._processes[-1]
+
+    async def close(self) -> None:
+        self.trace.gates.clear()
+        for clients in self._processes:
+            await clients.close()

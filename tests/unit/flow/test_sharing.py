@@ -13,6 +13,7 @@ from focus.errors.v1.reason_pb2 import ErrorReason
 from focus.llm.v1 import llm_pb2
 from services.common.errors import Cancelled, DeadlineExceeded, Exhausted, FocusError, InvalidRequest, Unavailable
 from services.flow.ask import AskRequest, run_ask
+from services.flow.clients import Clients
 from services.flow.deadline import Deadline
 from services.flow.events import Delta, Event, Restarted
 from services.flow.flight import Flight
@@ -26,17 +27,23 @@ OUT = Unavailable("The provider is down.", ErrorReason.ERROR_REASON_PROVIDER_UNA
 
 
 class Asking:
-    """Asks one question again and again."""
+    """Asks one question again and again: each time in another process, or `here` in the same."""
 
     def __init__(self, world: World, holder: Holder) -> None:
         self._world, self._holder = world, holder
 
+    def here(self, *, streaming: bool = True) -> Flight[Answered]:
+        return self._ask(self._world.clients, Terms(), streaming=streaming)
+
     def __call__(self, *, streaming: bool = True, **control: bool | int) -> Flight[Answered]:
         terms = Terms(cache_pb2.CacheControl(**control))  # type: ignore[arg-type]
+        return self._ask(self._world.process(), terms, streaming=streaming)
+
+    def _ask(self, clients: Clients, terms: Terms, *, streaming: bool) -> Flight[Answered]:
         request = AskRequest(PRINCIPAL, "", Question("Why?"), terms=terms)
         deadline = Deadline.after(30)
         return fly(
-            lambda course: run_ask(self._world.clients, self._holder, request, course, deadline),
+            lambda course: run_ask(clients, self._holder, request, course, deadline),
             streaming=streaming,
             durable=False,
         )
@@ -244,11 +251,11 @@ async def test_a_stale_answer_is_given_at_once_and_refreshed_behind_everybody(wo
 async def test_a_refresh_gives_way_when_quota_is_short(world: World, ask: Asking) -> None:
     store(world, stale=True, due=True)
     world.models.queued = True
-    await ask().result()
+    await ask.here().result()
     await world.trace.until("release fills")
     assert "stopped" in world.trace.calls
     assert world.answers.released[0].failure.reason == ErrorReason.ERROR_REASON_QUOTA_EXHAUSTED
-    await ask().result()
+    await ask.here().result()
     assert [looked.may_refresh for looked in world.answers.looked] == [True, False]
 
 
@@ -320,3 +327,89 @@ async def test_a_lease_that_a_guess_brought_is_given_back(world: World, turn: As
     await world.trace.until("release fills")
     await asyncio.sleep(0)
     assert world.answers.line(Question("Why?").for_cache()).lease == b""
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+async def test_in_one_process_one_asks_for_all(world: World, ask: Asking, streaming: bool) -> None:
+    gate = world.trace.hold("piece")
+    first = ask.here()
+    await world.trace.until("piece")
+    others = [ask.here(streaming=streaming) for _ in range(5)]
+    await settled()
+    assert [await one.next_events(5) for one in others] == [[Delta("Bra")]] * 5
+    gate.set()
+    events = [await shown(one) for one in others]
+    answers = [await one.result() for one in others]
+    assert ((await first.result()).cache, (await first.result()).answer.cost_microusd) == ("miss", 7)
+    assert {(one.cache, one.answer.text, one.answer.cost_microusd) for one in answers} == {
+        ("coalesced", "Brasília.", 0)
+    }
+    assert all(one == [Delta("sí"), Delta("lia.")] for one in events)
+    assert [call for call in world.trace.calls if call in ("look_up", "generate", "store")] == [
+        "look_up",
+        "generate",
+        "store",
+    ]
+
+
+async def test_without_the_cache_one_process_asks_the_model_once(world: World, ask: Asking) -> None:
+    world.trace.failures["look_up"].extend([OUT] * 10)
+    gate = world.trace.hold("generate")
+    flights = [ask.here() for _ in range(5)]
+    await world.trace.until("generate")
+    gate.set()
+    assert {(await flight.result()).answer.text for flight in flights} == {"Brasília."}
+    assert world.trace.calls.count("generate") == 1
+
+
+async def test_in_one_process_the_first_to_ask_may_leave(world: World, ask: Asking) -> None:
+    gate = world.trace.hold("piece")
+    first = ask.here()
+    await world.trace.until("piece")
+    other = ask.here()
+    await settled()
+    first.leave()
+    await settled()
+    gate.set()
+    assert (await other.result()).cache == "coalesced"
+    assert "stopped" not in world.trace.calls
+
+
+async def test_in_one_process_another_begins_anew_after_a_stop(world: World, ask: Asking) -> None:
+    world.trace.hold("piece")
+    first = ask.here()
+    await world.trace.until("piece")
+    others = [ask.here() for _ in range(3)]
+    await settled()
+    world.models.pieces = ["Quito", " it is."]
+    world.trace.gates.clear()
+    gate = world.trace.hold("look_up")
+    first.stop()
+    await world.trace.until("look_up", 2)
+    await settled()
+    gate.set()
+    events = [await shown(one) for one in others]
+    assert sorted([(await one.result()).cache for one in others]) == ["coalesced", "coalesced", "miss"]
+    assert {text(one) for one in events} == {"Quito it is."}
+    assert world.trace.calls.count("generate") == 2
+
+
+async def test_in_one_process_a_failure_is_everybodys(world: World, ask: Asking) -> None:
+    gate = world.trace.hold("generate")
+    world.trace.failures["generate"].append(OUT)
+    flights = [ask.here() for _ in range(4)]
+    await world.trace.until("generate")
+    gate.set()
+    for flight in flights:
+        with pytest.raises(FocusError) as caught:
+            await flight.result()
+        assert (caught.value.reason_name, caught.value.retry_after) == ("PROVIDER_UNAVAILABLE", 2.0)
+    assert world.trace.calls.count("generate") == 1
+
+
+async def test_other_wishes_are_not_joined(world: World, ask: Asking) -> None:
+    gate = world.trace.hold("generate")
+    first, second = ask.here(), ask(no_store=True)
+    await world.trace.until("generate", 2)
+    gate.set()
+    assert [(await one.result()).cache for one in (first, second)] == ["miss", "miss"]
