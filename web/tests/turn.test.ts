@@ -55,8 +55,20 @@ describe("a turn's events", () => {
     expect(turn).toMatchObject({ phase: "waiting", text: "", escalation: { confidence: 0.4 } });
   });
 
-  it("say that an answer came from the cache", () => {
-    expect(after(["done", { ...DONE, cache: "hit" }]).facts?.fromCache).toBe(true);
+  it.each([
+    ["miss", false, false],
+    ["bypass", false, false],
+    ["hit", true, false],
+    ["stale", true, false],
+    ["coalesced", false, true],
+  ])("say where an answer came from: %s", (cache, fromCache, shared) => {
+    expect(after(["done", { ...DONE, cache }]).facts).toMatchObject({ fromCache, shared });
+  });
+
+  it("forget what was begun by a writer that is gone", () => {
+    const begun = after(["delta", { text: "Quito" }], ["restarted", {}]);
+    expect(begun).toMatchObject({ phase: "waiting", text: "" });
+    expect(after(["delta", { text: "Quito" }], ["restarted", {}], ["delta", { text: "Bra" }]).text).toBe("Bra");
   });
 
   it("end with the problem, and what was shown stays", () => {

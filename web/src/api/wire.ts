@@ -20,8 +20,8 @@ export interface AnswerFields {
   readonly escalated: boolean;
   readonly usage: Usage;
   readonly cost_microusd: number;
-  /** "hit" where no model was asked. Stored turns do not tell it. */
-  readonly cache?: "hit" | "miss" | "bypass" | null;
+  /** But for "miss" and "bypass" no model was asked for this reader. Stored turns do not tell it. */
+  readonly cache?: "hit" | "miss" | "stale" | "coalesced" | "bypass" | null;
 }
 
 export interface TurnFields extends AnswerFields {

@@ -8,6 +8,8 @@ export interface AnswerFacts {
   readonly model: string;
   readonly confidence: number | null;
   readonly fromCache: boolean;
+  /** Written for another who asked the same a moment earlier. */
+  readonly shared: boolean;
   readonly escalated: boolean;
   readonly usage: Usage;
   readonly costMicrousd: number;
@@ -63,6 +65,9 @@ export function afterEvent(turn: Turn, event: ServerEvent): Turn {
     case "escalated":
       // What the junior had begun to say is not part of the senior's answer.
       return { ...turn, phase: "waiting", text: "", escalation: fieldsOf<EscalatedFields>(event) };
+    case "restarted":
+      // Whoever wrote it is gone, and another begins anew.
+      return { ...turn, phase: "waiting", text: "" };
     case "done":
       return ended(turn, fieldsOf<AnswerFields & Partial<TurnFields>>(event));
     case "error":
@@ -106,7 +111,8 @@ function factsOf(fields: AnswerFields & Partial<TurnFields>): AnswerFacts {
     tier: fields.tier,
     model: fields.model,
     confidence: fields.confidence,
-    fromCache: fields.cache === "hit",
+    fromCache: fields.cache === "hit" || fields.cache === "stale",
+    shared: fields.cache === "coalesced",
     escalated: fields.escalated,
     usage: fields.usage,
     costMicrousd: fields.cost_microusd,

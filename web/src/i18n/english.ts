@@ -102,6 +102,8 @@ export const english = {
   escalatedHint: "The junior was asked first and was not sure enough",
   fromCache: "From cache",
   fromCacheHint: "This answer was stored before; no model was asked",
+  shared: "Shared",
+  sharedHint: "Another person asked the same at the same time; one model's answer went to both",
   sure: (percent: string) => `${percent} sure`,
   sureHint: "How likely the model thinks its answer is right",
   cost: "Cost",

@@ -104,6 +104,8 @@ export const portuguese: Messages = {
   escalatedHint: "O júnior foi consultado primeiro e não tinha certeza suficiente",
   fromCache: "Do cache",
   fromCacheHint: "Esta resposta já estava guardada; nenhum modelo foi consultado",
+  shared: "Compartilhada",
+  sharedHint: "Outra pessoa perguntou o mesmo ao mesmo tempo; a resposta de um modelo serviu às duas",
   sure: (percent) => `${percent} de certeza`,
   sureHint: "A probabilidade que o modelo dá à própria resposta",
   cost: "Custo",

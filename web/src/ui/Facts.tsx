@@ -28,13 +28,19 @@ export function Facts({ facts }: { readonly facts: AnswerFacts }) {
           {say.fromCache}
         </li>
       )}
+      {facts.shared && (
+        <li class="badge cached" data-fact="cache" title={say.sharedHint}>
+          <Icon name="cached" />
+          {say.shared}
+        </li>
+      )}
       {facts.confidence !== null && (
         <li class="fact" data-fact="confidence" title={say.sureHint}>
           {say.sure(words.percent(facts.confidence))}
         </li>
       )}
       <li class="fact" data-fact="model">{facts.model}</li>
-      {!facts.fromCache && (
+      {!facts.fromCache && !facts.shared && (
         <>
           <li class="fact" data-fact="cost" title={say.cost}>{words.dollars(facts.costMicrousd)}</li>
           <li
