@@ -82,7 +82,8 @@ export class Api {
       if (token !== undefined) headers.Authorization = `Bearer ${token}`;
       if (options.body !== undefined) headers["Content-Type"] = "application/json";
       if (options.idempotencyKey !== undefined) headers["Idempotency-Key"] = options.idempotencyKey;
-      const init: RequestInit = { method, headers, cache: "no-store" };
+      // The gateway's answers say no-store. Said here, the browser would ask for an answer from no cache at all.
+      const init: RequestInit = { method, headers };
       if (options.body !== undefined) init.body = JSON.stringify(options.body);
       if (options.signal) init.signal = options.signal;
       const response = await this.fetch(path, init).catch((error: unknown) => {
