@@ -38,6 +38,7 @@ from services.gateway.routes.newborn import Newborn
 from services.gateway.routes.shared import add_shared_routes
 from services.gateway.routes.system import Readiness, add_system_routes
 from services.gateway.routes.turns import add_turn_routes
+from services.gateway.routes.usage import add_usage_routes
 from services.gateway.routing import DirectRoute
 from services.gateway.session import Session
 from services.gateway.settings import GatewaySettings
@@ -162,6 +163,7 @@ def _add_routes(
     add_feedback_routes(app.router, entrance, thumbs)
     add_auth_routes(app.router, entrance, session)
     add_shared_routes(app.router, entrance, session)
+    add_usage_routes(app.router, entrance, session)
     add_system_routes(app.router, readiness, verifier.public_keys, app.openapi)
     app.router.routes.extend(asset_routes(settings.assets_dir))
 

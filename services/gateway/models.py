@@ -7,6 +7,7 @@ the protobuf messages; their models describe them, and a test compares the two.
 from __future__ import annotations
 
 import re
+from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -165,6 +166,28 @@ class SearchQuery(Request):
 
 class ExportQuery(Request):
     format: Literal["json", "markdown"] = "json"
+
+
+def _day(text: str) -> str:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        raise PydanticCustomError("day", "is not a day of the calendar") from None
+    return text
+
+
+Day = Annotated[
+    str,
+    Field(pattern=r"^(19[7-9]\d|2\d{3})-\d\d-\d\d$", json_schema_extra={"format": "date"}),
+    AfterValidator(_day),
+]
+
+
+class UsageQuery(Request):
+    """Days in UTC, both included; at most 366."""
+
+    first: Day = Field(default="", alias="from", description="the first day; else 29 days before the last one")
+    last: Day = Field(default="", alias="to", description="the last day; else today")
 
 
 class UsageView(BaseModel):
@@ -326,6 +349,27 @@ class ApiKeysView(BaseModel):
     """Your keys that work, newest first."""
 
     keys: list[ListedApiKeyView]
+
+
+class UsedView(BaseModel):
+    """One day's calls to one model."""
+
+    day: str
+    model: str
+    tier: Literal["junior", "senior"] | None
+    calls: int
+    estimated_calls: int = Field(description="of them, those that nobody settled: booked as they were estimated")
+    usage: UsageView
+    cost_microusd: int
+
+
+class UsageReportView(BaseModel):
+    """What the tenant has used; a call is there within seconds of its end."""
+
+    first: str = Field(alias="from")
+    last: str = Field(alias="to")
+    cost_microusd: int = Field(description="millionths of a US dollar, of all days together")
+    used: list[UsedView]
 
 
 class ProblemView(BaseModel):

@@ -10,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from starlette.types import Receive, Scope, Send
 
 from focus.chat.v1 import chat_pb2
-from focus.session.v1 import auth_pb2, conversation_pb2, turn_pb2
+from focus.session.v1 import auth_pb2, conversation_pb2, turn_pb2, usage_pb2
 from services.flow.question import Answered, Committed
 
 View = dict[str, Any]
@@ -55,7 +55,6 @@ class NoContent:
 
 
 def answer_view(answer: chat_pb2.Answer) -> View:
-    usage = answer.usage
     model = answer.model
     return {
         "answer": answer.text,
@@ -64,12 +63,7 @@ def answer_view(answer: chat_pb2.Answer) -> View:
         "confidence": round(answer.confidence, 4) if model else None,
         "finish_reason": _FINISH_REASONS.get(answer.finish_reason),
         "escalated": answer.escalated,
-        "usage": {
-            "prompt_tokens": usage.prompt_tokens,
-            "cached_tokens": usage.cached_tokens,
-            "output_tokens": usage.output_tokens,
-            "thought_tokens": usage.thought_tokens,
-        },
+        "usage": _tokens(answer.usage),
         "cost_microusd": answer.cost_microusd,
     }
 
@@ -160,6 +154,27 @@ def api_key_view(key: auth_pb2.ApiKey) -> View:
         "label": key.label,
         "created_at": time_view(key.created_at),
         "last_used_at": time_view(key.last_used_at) if key.HasField("last_used_at") else None,
+    }
+
+
+def used_view(used: usage_pb2.GetUsageResponse.Used) -> View:
+    return {
+        "day": used.day,
+        "model": used.model,
+        "tier": _TIERS.get(used.tier),
+        "calls": used.calls,
+        "estimated_calls": used.estimated_calls,
+        "usage": _tokens(used),
+        "cost_microusd": used.cost_microusd,
+    }
+
+
+def _tokens(usage: chat_pb2.Usage | usage_pb2.GetUsageResponse.Used) -> View:
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "cached_tokens": usage.cached_tokens,
+        "output_tokens": usage.output_tokens,
+        "thought_tokens": usage.thought_tokens,
     }
 
 

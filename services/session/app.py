@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import grpc
 
-from focus.session.v1 import auth_pb2_grpc, conversation_pb2_grpc, turn_pb2_grpc
+from focus.session.v1 import auth_pb2_grpc, conversation_pb2_grpc, turn_pb2_grpc, usage_pb2_grpc
 from services.common import valkey
 from services.common.rpc.server import Running, serving
 from services.session import auth, sweeping
@@ -16,6 +16,7 @@ from services.session.asks import Asks
 from services.session.conversation_servicer import ConversationServicer
 from services.session.conversations import Conversations
 from services.session.fallback_queue import FallbackQueue
+from services.session.ledger import Ledger
 from services.session.line import Line
 from services.session.settings import SessionSettings
 from services.session.store.asks import PostgresAsks
@@ -25,14 +26,18 @@ from services.session.store.pool import Pool
 from services.session.store.postgres_queue import PostgresQueue
 from services.session.store.turns import PostgresTurns, TurnRules
 from services.session.store.upkeep import PostgresUpkeep
+from services.session.store.usage import PostgresBook
+from services.session.store.usage_events import ValkeyEvents
 from services.session.store.valkey_queue import ValkeyQueue
 from services.session.turn_servicer import TurnServicer
 from services.session.turns import Limits, Turns
+from services.session.usage_servicer import UsageServicer
 
 SERVICES = (
     "focus.session.v1.AuthService",
     "focus.session.v1.ConversationService",
     "focus.session.v1.TurnService",
+    "focus.session.v1.UsageService",
 )
 
 
@@ -75,6 +80,8 @@ async def app(settings: SessionSettings) -> AsyncIterator[Running]:
                 index_seconds=settings.index_seconds,
             )
         )
+        ledger = Ledger(ValkeyEvents(client), PostgresBook(pool))
+        await stack.enter_async_context(sweeping.repeating(ledger.drain, settings.ledger_seconds))
         auth_servicer = await stack.enter_async_context(auth.opened(settings, PostgresPeople(pool)))
 
         def register(server: grpc.aio.Server) -> None:
@@ -83,5 +90,6 @@ async def app(settings: SessionSettings) -> AsyncIterator[Running]:
             turn_pb2_grpc.add_TurnServiceServicer_to_server(
                 TurnServicer(turns, Asks(PostgresAsks(pool, rules))), server
             )
+            usage_pb2_grpc.add_UsageServiceServicer_to_server(UsageServicer(ledger), server)
 
         yield await stack.enter_async_context(serving(settings, register, SERVICES))

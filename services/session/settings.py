@@ -58,4 +58,5 @@ class SessionSettings(DatabaseSettings):
     idempotency_hours: float = Field(default=24.0, gt=0, description="how long an Idempotency-Key is remembered")
     undelete_days: float = Field(default=30.0, ge=0, description="how long a deleted conversation can be restored")
     sweep_seconds: float = Field(default=30.0, gt=0, description="pause between two sweeps of what has expired")
+    ledger_seconds: float = Field(default=1.0, gt=0, description="pause between two looks for calls to be booked")
     index_seconds: float = Field(default=1.0, gt=0, description="pause between two rounds of indexing new turns")

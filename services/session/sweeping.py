@@ -1,4 +1,4 @@
-"""What happens by itself: expired things go, new turns become searchable."""
+"""What happens by itself: expired things go, new turns become searchable, calls are booked."""
 
 from __future__ import annotations
 
@@ -40,18 +40,23 @@ class Upkeep(Protocol):
 @asynccontextmanager
 async def running(upkeep: Upkeep, *, sweep_seconds: float, index_seconds: float) -> AsyncIterator[None]:
     """Takes both steps again and again for as long as the block runs."""
-    tasks = [
-        asyncio.create_task(_repeat(upkeep.index, index_seconds)),
-        asyncio.create_task(_repeat(lambda: _sweep(upkeep), sweep_seconds)),
-    ]
+    async with repeating(upkeep.index, index_seconds), repeating(lambda: _sweep(upkeep), sweep_seconds):
+        yield
+
+
+@asynccontextmanager
+async def repeating(step: Callable[[], Awaitable[int]], seconds: float) -> AsyncIterator[None]:
+    """Takes a step about every `seconds`, and at once again after one that did a hundred things or more.
+
+    A step that fails is taken again at its time.
+    """
+    task = asyncio.create_task(_repeat(step, seconds))
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
-        for task in tasks:
-            with suppress(asyncio.CancelledError):
-                await task
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 async def _sweep(upkeep: Upkeep) -> int:
@@ -69,7 +74,6 @@ async def _sweep(upkeep: Upkeep) -> int:
 
 
 async def _repeat(step: Callable[[], Awaitable[int]], seconds: float) -> None:
-    """As long as there is something to do without much pause, otherwise at random around `seconds`."""
     while True:
         done = 0
         try:

@@ -13,7 +13,15 @@ from focus.cache.v1 import cache_pb2_grpc
 from focus.chat.v1 import chat_pb2
 from focus.errors.v1.reason_pb2 import ErrorReason
 from focus.llm.v1 import llm_pb2_grpc
-from focus.session.v1 import auth_pb2, auth_pb2_grpc, conversation_pb2, conversation_pb2_grpc, turn_pb2_grpc
+from focus.session.v1 import (
+    auth_pb2,
+    auth_pb2_grpc,
+    conversation_pb2,
+    conversation_pb2_grpc,
+    turn_pb2_grpc,
+    usage_pb2,
+    usage_pb2_grpc,
+)
 from services.common.errors import Conflict, InvalidRequest, NotFound, Unauthenticated, Unavailable
 from services.common.rpc.server import serving
 from services.common.settings import GrpcSettings
@@ -161,6 +169,25 @@ class AuthServicer(auth_pb2_grpc.AuthServiceServicer):
         raise Unavailable("The store is away.", ErrorReason.ERROR_REASON_STORE_UNAVAILABLE, retry_after=1.0)
 
 
+class UsageServicer(usage_pb2_grpc.UsageServiceServicer):
+    """Says a day for which it was asked."""
+
+    async def GetUsage(self, request: Any, context: Any) -> Any:
+        if request.to_day < request.from_day:
+            raise InvalidRequest("The store says: the wrong way round.", metadata={"field": "to_day"})
+        used = usage_pb2.GetUsageResponse.Used(
+            day=request.from_day,
+            model="m",
+            tier=chat_pb2.TIER_SENIOR,
+            calls=3,
+            estimated_calls=1,
+            prompt_tokens=31,
+            output_tokens=9,
+            cost_microusd=2**40,
+        )
+        return usage_pb2.GetUsageResponse(used=[used], cost_microusd=2**40)
+
+
 class ConversationServicer(conversation_pb2_grpc.ConversationServiceServicer):
     """Conversations of `MemoryTurns`, each known to who made it only."""
 
@@ -299,6 +326,7 @@ async def services(world: World) -> AsyncIterator[str]:
         llm_pb2_grpc.add_LlmServiceServicer_to_server(LlmServicer(world), server)  # type: ignore[abstract]
         auth_pb2_grpc.add_AuthServiceServicer_to_server(AuthServicer(world), server)
         conversation_pb2_grpc.add_ConversationServiceServicer_to_server(ConversationServicer(world), server)
+        usage_pb2_grpc.add_UsageServiceServicer_to_server(UsageServicer(), server)
 
     async with serving(GrpcSettings(stop_grace_seconds=0), register, []) as running:
         yield f"127.0.0.1:{running.port}"
