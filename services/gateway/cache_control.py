@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 
+from prometheus_client import Counter
 from starlette.requests import Request
 
 from focus.cache.v1 import cache_pb2
 from services.common.errors import InvalidRequest
 from services.flow.question import CacheUse
+
+ANSWERS = Counter("focus_gateway_answers_total", "Answers, by where they came from.", ["cache"])
 
 _NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _QUOTED = r'"((?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*+)"'
@@ -46,7 +49,8 @@ def of(request: Request) -> cache_pb2.CacheControl:
 
 
 def told(use: CacheUse, age: int | None) -> list[tuple[bytes, bytes]]:
-    """X-Cache, and Age (section 5.1) where the answer was stored."""
+    """X-Cache, and Age (section 5.1) where the answer was stored, for one answer that is given; counts it."""
+    ANSWERS.labels(use).inc()
     headers = [(b"x-cache", use.encode())]
     if age is not None:
         headers.append((b"age", str(age).encode()))
