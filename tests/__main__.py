@@ -34,7 +34,7 @@ def arguments(given: list[str], cores: int) -> list[str]:
         return ["--long", "--timeout=3600", *rest, *chosen]
     if deployed or any(one.startswith(("-n", "--numprocesses", "--pdb")) for one in rest):
         return [*rest, *chosen]
-    return ["-n", str(max(1, min(cores, _MOST_WORKERS))), "--dist", "loadgroup", *rest, *chosen]
+    return ["-n", str(max(1, min(cores, _MOST_WORKERS))), "--dist", "loadscope", *rest, *chosen]
 
 
 if __name__ == "__main__":

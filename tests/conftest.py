@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from xdist.scheduler.loadscope import LoadScopeScheduling
 
 pytest_plugins = [
     "tests.harness.network",
@@ -25,9 +28,18 @@ def long_form(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--long"))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Divides tests among processes by file; all that share the whole system go to one process."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            shared = "stack" in getattr(item, "fixturenames", ())
-            item.add_marker(pytest.mark.xdist_group("stack" if shared else str(item.path)))
+class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """Divides tests among processes by file; those of tests/e2e share one system and so one process.
+
+    Not `--dist loadgroup`: pytest 9.2 does not see the marks by which xdist 3.8 groups.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return "tests/e2e" if path.startswith("tests/e2e/") else path
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile | None:
+    """For `--dist loadscope`, which `python -m tests` asks for."""
+    return ByFile(config, log) if config.getoption("dist") == "loadscope" else None

@@ -10,10 +10,7 @@ import pytest
 from tests.e2e.browser import Browser, browser, missing
 from tests.harness.emulator import Emulator
 
-pytestmark = [
-    pytest.mark.skipif(missing() is not None, reason=missing() or ""),
-    pytest.mark.xdist_group("stack"),  # one browser and one system for the whole file
-]
+pytestmark = pytest.mark.skipif(missing() is not None, reason=missing() or "")
 
 ENTER = "\ue007"
 ENDED = (
