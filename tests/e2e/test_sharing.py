@@ -144,6 +144,11 @@ async def test_without_any_cache_each_gateway_asks_once(fleet: Stack, upstream: 
     finally:
         for cache in fleet.caches:
             cache.restart()
+    upstream.reset()
+    # Five seconds after they are back every gateway uses them again.
+    async with asyncio.timeout(5):
+        while Counter([(await asking.whole(number % 3))[0] for number in range(6)]) != {"hit": 6}:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
 
 
 async def test_who_comes_later_sees_the_answer_from_its_start_while_it_is_written(
