@@ -146,6 +146,9 @@ class Holder:
         except FocusError as err:
             # The next beat comes soon; a lease that runs out meanwhile is told at the commit.
             log.warning("heartbeat failed", reason=err.reason_name)
+        except Exception as err:
+            # A defect must not end the heartbeat: all leases of this process would lapse unseen.
+            log.error("heartbeat failed by a defect; the next one follows", exc_info=err)
 
     async def _renew_now(self, holder_id: str) -> None:
         try:

@@ -32,7 +32,7 @@ class Trace:
         self.calls: list[str] = []
         self._called = asyncio.Event()
         self.gates: dict[str, asyncio.Event] = {}
-        self.failures: defaultdict[str, deque[FocusError | None]] = defaultdict(deque)
+        self.failures: defaultdict[str, deque[Exception | None]] = defaultdict(deque)
         self.lost: defaultdict[str, deque[FocusError]] = defaultdict(deque)
 
     def hold(self, call: str) -> asyncio.Event:

@@ -24,8 +24,9 @@ async def test_the_row_is_there_before_the_first_lease_and_kept_after(world: Wor
     assert world.trace.calls[-1] == "release"
 
 
-async def test_a_beat_that_fails_is_followed_by_the_next(world: World) -> None:
-    world.trace.failures["renew"].extend([None, *[Unavailable("gone")] * 3])
+@pytest.mark.parametrize("failure", [Unavailable("gone"), RuntimeError("a defect")])
+async def test_a_beat_that_fails_is_followed_by_the_next(world: World, failure: Exception) -> None:
+    world.trace.failures["renew"].extend([None, *[failure] * 3])
     holder = Holder(world.turns, interval=0.01)
     async with holder.beating(), holder.hold():
         await asyncio.wait_for(world.trace.until("renew", 6), 5)
