@@ -138,13 +138,14 @@ def test_a_withheld_answer_is_told_as_such(window: Browser, base_url: str, own: 
 
 def test_a_problem_is_told_in_plain_words_with_its_request_id(window: Browser, base_url: str, own: Emulator) -> None:
     """Not with `page`: the browser itself notes a failed request on its console."""
-    own.faults({"effect": {"status": 400}})
+    # Not a refused key: that one would stay out of use for minutes, for all the tests that follow.
+    own.faults({"effect": {"status": 503}})
     window.open(f"{base_url}/#/one")
     window.reload()
-    window.type("#question", f"Rejected {secrets.token_hex(4)}{ENTER}")
+    window.type("#question", f"Unanswered {secrets.token_hex(4)}{ENTER}")
     window.wait(ENDED, 1)
     told = window.texts(".turn .problem")
     assert len(told) == 1
-    assert "provider_rejected" not in told[0]
+    assert "provider_unavailable" not in told[0]
     assert "Try again" in told[0]
     assert window.texts(".turn .request-id code")[0]

@@ -19,10 +19,12 @@ def calls(told: dict[str, Any]) -> int:
 
 def test_the_bill_is_the_sum_of_the_answers(person: Person, another: Person) -> None:
     assert report(person)["used"] == []
-    asked = [
-        person.client.post("/v1/ask", json={"question": f"What is {number} + {number}?", "mode": mode}).json()
+    replies = [
+        person.client.post("/v1/ask", json={"question": f"What is {number} + {number}?", "mode": mode})
         for number, mode in ((1, "junior"), (2, "junior"), (3, "senior"))
     ]
+    assert [reply.status_code for reply in replies] == [200, 200, 200]
+    asked = [reply.json() for reply in replies]
     until = time.monotonic() + 20
     while calls(told := report(person)) < 3:
         assert time.monotonic() < until, "the calls were not booked"

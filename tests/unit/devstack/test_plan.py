@@ -86,12 +86,12 @@ def test_what_the_stack_decides_wins_over_what_is_passed_on(making: Making) -> N
 
 def test_all_folders_run_in_parallel_unless_told_otherwise() -> None:
     given = arguments([], cores=2)
-    assert given[:4] == ["-n", "2", "--dist", "loadgroup"]
+    assert given[:4] == ["-n", "2", "--dist", "loadscope"]
     assert [Path(one).name for one in given[4:]] == ["unit", "contract", "integration", "e2e", "chaos"]
 
 
 def test_given_paths_and_options_are_passed_on() -> None:
-    assert arguments(["tests/unit", "-k", "x"], cores=1) == ["-n", "1", "--dist", "loadgroup", "tests/unit", "-k", "x"]
+    assert arguments(["tests/unit", "-k", "x"], cores=1) == ["-n", "1", "--dist", "loadscope", "tests/unit", "-k", "x"]
     assert arguments(["tests/unit/devstack/test_plan.py::test_x", "-n0"], cores=2) == [
         "tests/unit/devstack/test_plan.py::test_x",
         "-n0",
