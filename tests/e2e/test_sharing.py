@@ -18,8 +18,8 @@ import aiohttp
 import pytest
 
 from devstack.stack import Plan, Stack
-from tests.harness.emulator import SETTINGS, Emulator
-from tests.harness.system import Person, sign_up
+from tests.harness.emulator import Emulator
+from tests.harness.system import PATIENT, Person, sign_up
 from tests.integration.gateway.events import events_of
 
 SSE = {"Accept": "text/event-stream"}
@@ -28,7 +28,7 @@ ANSWER = "".join(PIECES)
 # For a line of two megabytes.
 _LONG = 1 << 22
 # An answer is fresh for a second here.
-SHORT = {**SETTINGS, "FOCUS_CACHE_TTL_SECONDS": "1"}
+SHORT = {**PATIENT, "FOCUS_CACHE_TTL_SECONDS": "1"}
 
 
 @pytest.fixture(scope="module")
